@@ -1,0 +1,79 @@
+# netd's commands: `make` lists them. `make run` needs git, python3 (3.11 or later) and make; `make test` installs the rest.
+
+PYTHON ?= python3
+CONFIG ?= config/dev.toml
+ARGS ?=
+
+# What the tests run, and the Debian package that has it.
+TOOLS = redis-server=redis-server rabbitmqctl=rabbitmq-server memcached=memcached nc=netcat-openbsd \
+	telnet=telnet socat=socat tmux=tmux ssh=openssh-client cc=gcc cc=libc6-dev
+
+PIP = .venv/bin/python -m pip --quiet --quiet --disable-pip-version-check --no-input
+SAY = @printf 'netd: %s\n'
+SYSTEM_PATH = PATH="$$PATH:/usr/sbin:/sbin"
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.PHONY: help run test lint bench lock clean tools
+
+help: ## list these commands
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | while IFS='	' read -r name what; do printf '  make %-6s %s\n' "$$name" "$$what"; done
+
+run: .venv/.runtime ## start netd in the foreground (CONFIG=config/dev.toml); Ctrl-C stops it
+	@exec .venv/bin/twistd -n --pidfile= netd --config $(CONFIG)
+
+test: tools lint ## install what the tests need, then lint and run them (ARGS='-k echo')
+	@$(SYSTEM_PATH) .venv/bin/python -m pytest $(ARGS)
+
+lint: .venv/.dev ## ruff and mypy
+	@.venv/bin/ruff check --quiet
+	@.venv/bin/ruff format --quiet --check
+	@.venv/bin/mypy --no-error-summary
+
+bench: .venv/.bench tools ## measure netd beside its peers (ARGS='--help')
+	@$(MAKE) --silent --no-print-directory -C benchmarks
+	@$(SYSTEM_PATH) .venv/bin/python -m benchmarks $(ARGS)
+
+lock: .venv/bin/pip ## renew the lock files after a change of pyproject.toml (ARGS=--upgrade for newer versions)
+	@$(PIP) install --upgrade --target .venv/uv uv
+	@$(call lock,requirements.lock,--group build)
+	@$(call lock,requirements-dev.lock,--group dev --constraint requirements.lock)
+	@$(call lock,requirements-bench.lock,--group bench --constraint requirements-dev.lock)
+
+clean: ## remove what these commands made, but netd's state
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/build
+	@find netd tests twistd_plugins benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# One lock holds for every Python and platform that netd supports.
+lock = .venv/uv/bin/uv pip compile --quiet --python .venv/bin/python --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command 'make lock' --annotation-style line $(ARGS) pyproject.toml $(2) --output-file $(1)
+
+# An environment that was copied or moved here belongs to another checkout, and is made anew.
+ifeq ($(shell grep -sF '$(CURDIR)/.venv/bin/' .venv/bin/pip),)
+.PHONY: .venv/bin/pip .venv/.runtime .venv/.dev .venv/.bench
+endif
+
+.venv/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'netd: needs Python 3.11 or later, and $(PYTHON) is not: make PYTHON=python3.12' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+		tests/packaging/apt-install "$$($(PYTHON) -c 'import sys; print("python3.%d-venv" % sys.version_info[1])')"
+	$(SAY) 'making .venv' >&2
+	@$(PYTHON) -m venv --clear .venv
+
+# A stamp for each lock file whose packages are in .venv, and this checkout with them, editable.
+.venv/.runtime: requirements.lock
+.venv/.dev: requirements-dev.lock
+.venv/.bench: requirements-bench.lock
+.venv/.runtime .venv/.dev .venv/.bench: pyproject.toml twistd_plugins/netd_plugin.py | .venv/bin/pip
+	$(SAY) 'installing $(filter %.lock,$^)' >&2
+	@$(PIP) install --no-compile --require-hashes --requirement $(filter %.lock,$^)
+	@$(PIP) install --no-index --no-deps --no-build-isolation --editable .
+	@.venv/bin/twistd --help | grep '^ *netd ' >/dev/null || { echo 'netd: twistd does not find the plug-in' >&2; exit 1; }
+	@touch .venv/.runtime $@
+
+tools:
+	@missing=; for tool in $(TOOLS); do \
+		$(SYSTEM_PATH) command -v "$${tool%=*}" >/dev/null || missing="$$missing $${tool#*=}"; \
+	done; [ -z "$$missing" ] || tests/packaging/apt-install $$missing

@@ -1,0 +1,159 @@
+"""An epoll reactor that calls a ready transport directly.
+
+Stock Twisted wraps each event in a log context and a chain of calls. For transports of `netd.fastio.transport` this one
+calls `doRead` straight from the loop, under the same context: one is pushed for all events of a turn, and names the
+transport only when something is logged. Everything else (other descriptors, writability, hang-ups) takes the stock way.
+
+Time is monotonic: setting the machine's clock neither fires nor holds up a timer.
+"""
+
+import socket
+import time
+from select import EPOLLIN
+from typing import Any
+
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.main import installReactor
+from twisted.python import context, log
+from twisted.python.log import ILogContext
+
+from netd.fastio.transport import FastClient, FastConnector, FastPort, FastServer
+
+EVENTS_AT_ONCE = 512
+"""Events taken from epoll in one go; the rest are ready next time, and timers and threads get their turn between."""
+
+_INTERNET = frozenset({socket.AF_INET, socket.AF_INET6})
+_FAST = frozenset({FastServer, FastClient})
+
+
+class _LogContext(dict[str, str]):
+    """What `callWithLogger` would set for the transport whose event is at work, made when it is read.
+
+    Twisted's log module only ever copies a context.
+    """
+
+    transport: Any = None
+
+    def copy(self) -> dict[str, str]:
+        return {"isError": 0, "system": self.transport.logPrefix() if self.transport is not None else "-"}
+
+
+class FastReactor(EPollReactor):
+    """`EPollReactor` with a direct way to fast transports, which it makes for TCP servers and clients."""
+
+    seconds = staticmethod(time.monotonic)
+
+    def __init__(self) -> None:
+        self._readers: dict[int, Any] = {}
+        self._holding: list[Any] = []
+        super().__init__()
+
+    # --- the loop
+
+    def hold(self, transport: Any) -> None:
+        """Have a transport send what it holds when this turn ends."""
+        self._holding.append(transport)
+
+    def doPoll(self, timeout: float | None) -> None:
+        """Wait for events at most `timeout` seconds, serve them, and send what transports hold."""
+        here = _LogContext()
+        contexts = context.theContextTracker.currentContext().contexts
+        contexts.append({ILogContext: here})
+        try:
+            if self._holding:  # written by timers and threads, before this turn's events
+                self._release(here)
+                if self._newTimedCalls or self.threadCallQueue:
+                    timeout = 0
+            try:
+                events = self._poller.poll(-1 if timeout is None else timeout, EVENTS_AT_ONCE)
+            except InterruptedError:
+                return
+            self._serve(events, here)
+            if self._holding:
+                self._release(here)
+        finally:
+            contexts.pop()
+
+    doIteration = doPoll
+
+    def _serve(self, events: list[tuple[int, int]], here: _LogContext) -> None:
+        readers = self._readers
+        for fd, event in events:
+            transport = readers.get(fd)
+            if transport is not None and event == EPOLLIN:
+                here.transport = transport
+                try:
+                    why = transport.doRead()
+                except BaseException as error:  # noqa: BLE001 - as stock Twisted: logged, and the connection ends
+                    log.err()
+                    why = error
+                if why is not None:
+                    try:
+                        self._disconnectSelectable(transport, why, True)
+                    except BaseException:  # noqa: BLE001 - as callWithLogger does
+                        log.err()
+            else:
+                selectable = self._selectables.get(fd)
+                if selectable is not None:
+                    log.callWithLogger(selectable, self._doReadOrWrite, selectable, fd, event)
+
+    def _release(self, here: _LogContext) -> None:
+        while self._holding:
+            holding, self._holding = self._holding, []
+            for transport in holding:
+                here.transport = transport
+                try:
+                    transport.release()
+                except BaseException:  # noqa: BLE001 - as callWithLogger does
+                    log.err()
+
+    # --- who is watched
+
+    def addReader(self, reader: Any) -> None:
+        super().addReader(reader)
+        if type(reader) in _FAST:
+            self._readers[reader.fileno()] = reader
+
+    def removeReader(self, reader: Any) -> None:
+        if type(reader) in _FAST:
+            fd = reader.fileno()
+            if self._readers.get(fd) is not reader:
+                return
+            del self._readers[fd]
+        super().removeReader(reader)
+
+    def removeAll(self) -> list[Any]:
+        self._readers.clear()
+        removed: list[Any] = super().removeAll()
+        return removed
+
+    # --- fast transports for TCP
+
+    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> FastPort:
+        listening = FastPort(port, factory, backlog, interface, self)
+        listening.startListening()
+        return listening
+
+    def connectTCP(self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None) -> Any:
+        connector = FastConnector(host, port, factory, timeout, bindAddress, self)
+        connector.connect()
+        return connector
+
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+        if addressFamily not in _INTERNET:
+            return super().adoptStreamPort(fileDescriptor, addressFamily, factory)
+        listening = FastPort._fromListeningDescriptor(self, fileDescriptor, addressFamily, factory)
+        listening.startListening()
+        return listening
+
+    def adoptStreamConnection(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+        if addressFamily not in _INTERNET:
+            return super().adoptStreamConnection(fileDescriptor, addressFamily, factory)
+        return FastServer._fromConnectedSocket(fileDescriptor, addressFamily, factory, self)
+
+
+def install() -> FastReactor:
+    """Make a `FastReactor` the global reactor."""
+    reactor = FastReactor()
+    installReactor(reactor)
+    return reactor

@@ -1,0 +1,42 @@
+"""The kinds of service netd knows: one explicit table, no discovery.
+
+A kind's modules are imported when the configuration uses it, and not before.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
+
+from netd.settings import ListenerSettings
+
+if TYPE_CHECKING:
+    from netd.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of service: the model of its configuration table, and the class that serves it."""
+
+    settings: str
+    """module:class, a `ListenerSettings`; the module imports no Twisted."""
+    service: str
+    """module:class, a `netd.service.Service`."""
+
+    def load_settings(self) -> type[ListenerSettings]:
+        """The model of a [KIND.NAME] table."""
+        return cast("type[ListenerSettings]", _load(self.settings))
+
+    def load_service(self) -> "type[Service]":
+        """The class of the service."""
+        return cast("type[Service]", _load(self.service))
+
+
+def _load(path: str) -> object:
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
+
+
+KINDS: Mapping[str, Kind] = {
+    "echo": Kind("netd.echo.config:EchoSettings", "netd.echo.service:EchoService"),
+}

@@ -1,0 +1,256 @@
+"""The process as its operator meets it: exit statuses, words on standard error, signals, limits."""
+
+import os
+import re
+import resource
+import signal
+import socket
+import subprocess
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.netd_process import NETDCTL, TWISTD, Netd, running
+
+PLAIN = '[echo.plain]\nlisten = "127.0.0.1:0"\n'
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=20)
+
+
+def ended(directory: Path, config: str, **options: str) -> Netd:
+    netd = Netd(directory, config, **options)  # type: ignore[arg-type]
+    netd.wait()
+    return netd
+
+
+# --- what is wrong is said in a line, without a traceback
+
+
+def test_a_wrong_configuration_exits_78_with_a_line_a_mistake(directory: Path) -> None:
+    netd = ended(directory, '[echo.plain]\nlisten = "x"\n[ecko.b]\n')
+    assert netd.process.returncode == 78
+    first, second = netd.stderr.splitlines()
+    assert first.startswith(f"{netd.config}: echo.plain.listen: expected an address")
+    assert second == f"{netd.config}: ecko: unknown kind of service; did you mean echo?"
+
+
+def test_netdctl_check_says_the_same(directory: Path) -> None:
+    config = directory / "netd.toml"
+    config.write_text('[echo.plain]\nlisten = ["127.0.0.1:8001", "nosuch:1"]\nopen = true\n')
+    done = subprocess.run([NETDCTL, "check", config], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr.startswith(f"{config}: echo.plain.listen: nosuch:1: Unknown endpoint type")
+    netd = ended(directory, config.read_text())
+    assert (netd.process.returncode, netd.stderr) == (78, done.stderr)
+    config.write_text(PLAIN)
+    done = subprocess.run([NETDCTL, "check", config], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{config}: good: echo.plain\n"
+
+
+def test_a_port_in_use_exits_75_and_says_how_to_find_who_has_it(directory: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        netd = ended(directory, f'[echo.a]\nlisten = "127.0.0.1:0"\n[echo.b]\nlisten = "127.0.0.1:{port}"\n')
+    assert netd.process.returncode == 75
+    assert netd.stderr == (
+        f"netd: echo.b.listen: 127.0.0.1:{port}: Address already in use; find out by whom: ss -ltnp 'sport = :{port}'\n"
+    )
+
+
+def test_a_state_directory_that_cannot_be_written_exits_75(directory: Path) -> None:
+    netd = ended(directory, PLAIN + '[daemon]\nstate_dir = "/proc/none"\n')
+    assert netd.process.returncode == 75
+    assert netd.stderr == "netd: daemon.state_dir: /proc/none: not writable: No such file or directory\n"
+
+
+def test_a_certificate_that_cannot_be_read_exits_75(directory: Path) -> None:
+    netd = ended(directory, PLAIN + 'tls = { certificate = "none.pem", private_key = "none.key" }\n')
+    assert netd.process.returncode == 75
+    assert netd.stderr == f"netd: echo.plain.tls.certificate: {directory}/none.pem: No such file or directory\n"
+
+
+def test_help_tells_what_one_needs_to_start(directory: Path) -> None:
+    done = subprocess.run([TWISTD, "-n", "netd", "--help"], capture_output=True, text=True, check=True, cwd=directory)
+    assert "--config" in done.stdout
+    assert "netdctl check" in done.stdout
+
+
+# --- signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_with_status_0(directory: Path, number: int) -> None:
+    with running(directory, PLAIN) as netd:
+        assert netd.stop(number) == 0
+        assert netd.messages[-1] == "stopped"
+        assert netd.stderr == ""
+
+
+def test_hup_and_usr1_do_no_harm(directory: Path) -> None:
+    with running(directory, PLAIN) as netd:
+        netd.process.send_signal(signal.SIGUSR1)
+        netd.process.send_signal(signal.SIGHUP)
+        netd.wait_for("SIGHUP: the running configuration stays")
+        with connect(netd.port("echo.plain")) as client:
+            client.sendall(b"alive")
+            assert client.recv(5) == b"alive"
+        assert netd.stop() == 0
+
+
+def test_drain_answers_what_is_in_flight_and_takes_nothing_new(directory: Path) -> None:
+    with running(directory, PLAIN) as netd:
+        port = netd.port("echo.plain")
+        with connect(port) as client:
+            client.sendall(b"before")
+            assert client.recv(6) == b"before"
+            netd.process.send_signal(signal.SIGTERM)
+            netd.wait_for("draining 1 connection")
+            client.sendall(b"during")
+            assert client.recv(6) == b"during"
+            with pytest.raises(ConnectionRefusedError):
+                connect(port)
+            assert client.recv(1) == b""
+        assert netd.wait() == 0
+
+
+def test_the_drain_timeout_cuts_a_client_that_goes_on_for_ever(directory: Path) -> None:
+    with running(directory, PLAIN + '[daemon]\ndrain_timeout = "500ms"\n') as netd:
+        with connect(netd.port("echo.plain")) as client:
+            client.setblocking(False)
+            netd.process.send_signal(signal.SIGTERM)
+            started = time.monotonic()
+            while netd.process.poll() is None and time.monotonic() < started + 10:
+                try:
+                    client.send(b"more")
+                    client.recv(1000)
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    break
+            assert netd.wait() == 0
+            assert 0.4 < time.monotonic() - started < 5
+        assert "cutting 1 connection(s) that did not finish" in netd.messages
+
+
+def test_a_second_signal_cuts_at_once(directory: Path) -> None:
+    with running(directory, PLAIN) as netd, connect(netd.port("echo.plain")) as client:
+        client.setblocking(False)
+        block = bytes(1 << 16)
+        for _ in range(200):  # a client that does not read: its answer can never be finished
+            try:
+                client.send(block)
+            except BlockingIOError:
+                break
+        netd.process.send_signal(signal.SIGTERM)
+        netd.wait_for("draining 1 connection")
+        started = time.monotonic()
+        assert netd.stop(signal.SIGTERM) == 0
+        assert time.monotonic() - started < 3
+
+
+# --- limits
+
+
+def test_connections_over_the_limit_are_closed_and_logged_once_a_second(directory: Path) -> None:
+    with running(directory, PLAIN + "max_connections = 1\n") as netd:
+        port = netd.port("echo.plain")
+        with connect(port) as first:
+            first.sendall(b"in")
+            assert first.recv(2) == b"in"
+            for _ in range(50):
+                with connect(port) as refused:
+                    assert refused.recv(1) == b""
+            netd.wait_for("refused 49 connection(s) by max_connections, last from 127.0.0.1")
+        assert sum("refused" in message for message in netd.messages) == 2
+
+
+def test_running_out_of_descriptors_neither_spins_nor_floods_and_passes(directory: Path) -> None:
+    with running(directory, PLAIN) as netd:
+        resource.prlimit(netd.process.pid, resource.RLIMIT_NOFILE, (64, 64))
+        port = netd.port("echo.plain")
+        with ExitStack() as clients:
+            for _ in range(100):
+                clients.enter_context(connect(port))
+            netd.wait_for("out of file descriptors")
+            before = netd.cpu()
+            time.sleep(1.5)
+            assert netd.cpu() - before < 0.3
+            assert sum("descriptors" in message for message in netd.messages) <= 5
+            assert len(netd.messages) < 20
+        deadline = time.monotonic() + 10
+        answer = b""
+        while answer != b"again" and time.monotonic() < deadline:
+            with connect(port) as client, suppress(ConnectionError):
+                client.sendall(b"again")
+                answer = client.recv(5)
+        assert answer == b"again"
+        assert netd.stop() == 0
+
+
+def test_a_soft_descriptor_limit_is_raised(directory: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        with running(directory, PLAIN) as netd:
+            assert resource.prlimit(netd.process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+# --- addresses and logs
+
+
+def test_every_form_of_address(directory: Path) -> None:
+    config = """
+    [echo.plain]
+    listen = ["127.0.0.1:0", "[::1]:0", ":0", "unix:plain.sock", "tcp:0:interface=127.0.0.1"]
+    open = true
+    """
+    with running(directory, config) as netd:
+        addresses = [event["address"] for event in netd.events if "address" in event]
+        assert re.fullmatch(r"127\.0\.0\.1:\d+", addresses[0])
+        assert re.fullmatch(r"\[::1\]:\d+", addresses[1])
+        for host, address in (("127.0.0.1", addresses[0]), ("::1", addresses[1]), ("127.0.0.1", addresses[2])):
+            with socket.create_connection((host, int(address.rsplit(":", 1)[1])), timeout=10) as client:
+                client.sendall(b"hi")
+                assert client.recv(2) == b"hi"
+        path = directory / "plain.sock"
+        assert path.stat().st_mode & 0o777 == 0o660
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            client.sendall(b"hi")
+            assert client.recv(2) == b"hi"
+        assert netd.stop() == 0
+        assert not path.exists()
+
+
+def test_a_unix_socket_left_by_a_crash_is_taken_over_and_one_in_use_is_not(directory: Path) -> None:
+    config = '[echo.plain]\nlisten = "unix:plain.sock"\n'
+    with running(directory, config) as netd:
+        second = directory / "second"
+        second.mkdir()
+        other = ended(second, config.replace("plain.sock", f"{directory}/plain.sock"))
+        assert other.process.returncode == 75
+        assert "plain.sock: Address already in use" in other.stderr
+        netd.process.kill()
+        netd.process.wait()
+    with running(directory, config) as netd:
+        assert netd.stop() == 0
+
+
+def test_connections_are_logged_at_debug_only(directory: Path) -> None:
+    for level, shown in (("info", False), ("debug", True)):
+        with running(directory, PLAIN + f'[log]\nlevel = "{level}"\n') as netd:
+            connect(netd.port("echo.plain")).close()
+            assert netd.stop() == 0
+            assert any("connection 1 from 127.0.0.1" in message for message in netd.messages) is shown
+
+
+def test_the_environment_of_the_daemon_chooses_the_state_directory(directory: Path) -> None:
+    state = directory / "var"
+    with running(directory, PLAIN, environ={"STATE_DIRECTORY": os.fspath(state)}):
+        assert state.is_dir()

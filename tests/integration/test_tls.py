@@ -1,0 +1,167 @@
+"""TLS ports with real sockets: certificates, client certificates, versions, and clients that stall."""
+
+import datetime
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.netd_process import Netd, running
+
+Issue = Callable[..., None]
+
+
+def write_pair(
+    directory: Path, name: str, authority: tuple[x509.Name, ec.EllipticCurvePrivateKey] | None
+) -> tuple[x509.Name, ec.EllipticCurvePrivateKey]:
+    """A key and a certificate for localhost named `name`, signed by `authority` or by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    issuer, signer = authority or (subject, key)
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=authority is None, path_length=None), critical=True)
+        .sign(signer, hashes.SHA256())
+    )
+    (directory / f"{name}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (directory / f"{name}.key").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return subject, key
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An authority, a server and a client certificate it signed, and a stranger."""
+    directory = tmp_path_factory.mktemp("tls")
+    authority = write_pair(directory, "authority", None)
+    write_pair(directory, "server", authority)
+    write_pair(directory, "client", authority)
+    write_pair(directory, "stranger", None)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def netd(directory: Path) -> Iterator[Netd]:
+    """Echo with TLS, and echo with TLS that asks for a client certificate."""
+    config = """
+
+    [echo.tls]
+    listen = "127.0.0.1:0"
+    idle_timeout = "2s"
+    tls = { certificate = "server.pem", private_key_file = "server.key" }
+    [echo.mutual]
+    listen = "127.0.0.1:0"
+    tls = { certificate = "server.pem", private_key = "server.key", client_ca = "authority.pem" }
+    """
+    with running(directory, config) as netd:
+        yield netd
+
+
+def connect(
+    netd: Netd, directory: Path, service: str, *, show: str = "", version: ssl.TLSVersion | None = None
+) -> ssl.SSLSocket:
+    context = ssl.create_default_context(cafile=str(directory / "authority.pem"))
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if show:
+        context.load_cert_chain(directory / f"{show}.pem", directory / f"{show}.key")
+    if version is not None:
+        context.minimum_version = version
+        context.maximum_version = version
+    plain = socket.create_connection(("127.0.0.1", netd.port(service)), timeout=10)
+    try:
+        return context.wrap_socket(plain, server_hostname="localhost")
+    except BaseException:
+        plain.close()
+        raise
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_megabyte_comes_back_through_tls(netd: Netd, directory: Path, version: ssl.TLSVersion) -> None:
+    with connect(netd, directory, "echo.tls", version=version) as client:
+        for block in range(64):
+            data = bytes([block]) * 16384
+            client.sendall(data)
+            heard = b""
+            while len(heard) < len(data):
+                heard += client.recv(len(data) - len(heard))
+            assert heard == data
+
+
+def test_tls_below_1_2_is_refused(netd: Netd, directory: Path) -> None:
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"), pytest.raises(ssl.SSLError):
+        connect(netd, directory, "echo.tls", version=ssl.TLSVersion.TLSv1_1)
+
+
+def test_a_client_certificate_of_the_right_authority_is_let_in(netd: Netd, directory: Path) -> None:
+    with connect(netd, directory, "echo.mutual", show="client") as client:
+        client.sendall(b"hello")
+        assert client.recv(5) == b"hello"
+
+
+@pytest.mark.parametrize("show", ["", "stranger"])
+def test_no_certificate_or_a_strangers_is_not_let_in(netd: Netd, directory: Path, show: str) -> None:
+    try:
+        with connect(netd, directory, "echo.mutual", show=show) as client:  # TLS 1.3 tells the client only later
+            client.sendall(b"hello")
+            heard = client.recv(5)
+    except (ssl.SSLError, ConnectionError):
+        heard = b""
+    assert heard == b""
+
+
+def test_an_idle_tls_connection_is_closed(netd: Netd, directory: Path) -> None:
+    with connect(netd, directory, "echo.tls") as client:
+        client.sendall(b"hello")
+        assert client.recv(5) == b"hello"
+        started = time.monotonic()
+        assert client.recv(1) == b""
+        assert time.monotonic() - started < 8
+
+
+def test_a_client_that_talks_plain_text_is_let_go_without_a_traceback(netd: Netd) -> None:
+    with socket.create_connection(("127.0.0.1", netd.port("echo.tls")), timeout=10) as client:
+        client.sendall(b"hello in plain text\n")
+        assert client.recv(100)[:1] in {b"", b"\x15"}
+    assert not [event for event in netd.events if event["level"] in {"error", "critical"}]
+
+
+def test_the_wrong_key_for_a_certificate_is_told(tmp_path: Path, directory: Path) -> None:
+    config = f"""
+
+    [echo.tls]
+    listen = "127.0.0.1:0"
+    tls = {{ certificate = "{directory}/server.pem", private_key = "{directory}/client.key" }}
+    """
+    netd = Netd(tmp_path, config)
+    assert netd.wait() == 75
+    assert netd.stderr == f"netd: echo.tls.tls.private_key: is not the key of {directory}/server.pem\n"
+
+
+@pytest.mark.parametrize("text", ["", "garbage", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_a_certificate_that_is_none_is_told(tmp_path: Path, directory: Path, text: str) -> None:
+    (tmp_path / "bad.pem").write_text(text)
+    config = f"""
+
+    [echo.tls]
+    listen = "127.0.0.1:0"
+    tls = {{ certificate = "bad.pem", private_key = "{directory}/server.key" }}
+    """
+    netd = Netd(tmp_path, config)
+    assert netd.wait() == 75
+    assert netd.stderr == f"netd: echo.tls.tls.certificate: {tmp_path}/bad.pem: holds no certificate in PEM form\n"
