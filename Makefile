@@ -4,9 +4,10 @@ PYTHON ?= python3
 CONFIG ?= config/dev.toml
 ARGS ?=
 
-# What the tests run, and the Debian package that has it.
+# What the tests need, a program or a file, and the Debian package that has it.
 TOOLS = redis-server=redis-server rabbitmqctl=rabbitmq-server memcached=memcached nc=netcat-openbsd \
-	telnet=telnet socat=socat tmux=tmux ssh=openssh-client cc=gcc cc=libc6-dev
+	telnet=telnet socat=socat tmux=tmux ssh=openssh-client sshd=openssh-server dbclient=dropbear-bin \
+	plink=putty-tools cc=gcc cc=libc6-dev /usr/include/libssh/libssh.h=libssh-dev
 
 PIP = .venv/bin/python -m pip --quiet --quiet --disable-pip-version-check --no-input
 SAY = @printf 'netd: %s\n'
@@ -75,5 +76,5 @@ endif
 
 tools:
 	@missing=; for tool in $(TOOLS); do \
-		$(SYSTEM_PATH) command -v "$${tool%=*}" >/dev/null || missing="$$missing $${tool#*=}"; \
+		$(SYSTEM_PATH) command -v "$${tool%=*}" >/dev/null || [ -e "$${tool%=*}" ] || missing="$$missing $${tool#*=}"; \
 	done; [ -z "$$missing" ] || tests/packaging/apt-install $$missing

@@ -167,7 +167,7 @@ class Listener:
         self._settings = settings
         self._runtime = runtime
         self._clock = runtime.reactor
-        self._per_host: Counter[str] = Counter()
+        self._per_host: dict[str, int] = {}
         self._finished = [0, 0]
         self._listening: list[IListeningPort] = []
         self._sweeping: LoopingCall | None = None
@@ -272,7 +272,7 @@ class Listener:
             return "max_connections"
         if not host:
             return None
-        if settings.max_connections_per_host and self._per_host[host] >= settings.max_connections_per_host:
+        if settings.max_connections_per_host and self._per_host.get(host, 0) >= settings.max_connections_per_host:
             return "max_connections_per_host"
         if settings.allow is not None:
             address = ipaddress.ip_address(host)
@@ -298,7 +298,7 @@ class Listener:
         self.accepted += 1
         self.connections[connection.id] = connection
         if connection.host:
-            self._per_host[connection.host] += 1
+            self._per_host[connection.host] = self._per_host.get(connection.host, 0) + 1
         if self._runtime.log.debug:
             _log.debug("connection {id} from {host}", id=connection.id, host=connection.host, service=self._service)
 

@@ -9,7 +9,7 @@ Time is monotonic: setting the machine's clock neither fires nor holds up a time
 
 import socket
 import time
-from select import EPOLLIN
+from select import EPOLLIN, EPOLLOUT
 from typing import Any
 
 from twisted.internet.epollreactor import EPollReactor
@@ -23,18 +23,21 @@ EVENTS_AT_ONCE = 512
 """Events taken from epoll in one go; the rest are ready next time, and timers and threads get their turn between."""
 
 _INTERNET = frozenset({socket.AF_INET, socket.AF_INET6})
-_FAST = frozenset({FastServer, FastClient})
+_FAST = frozenset({FastServer, FastClient, FastPort})
 
 
-class _LogContext(dict[str, str]):
-    """What `callWithLogger` would set for the transport whose event is at work, made when it is read.
-
-    Twisted's log module only ever copies a context.
-    """
+class _LogContext(dict[str, Any]):
+    """What `callWithLogger` would set for the transport whose event is at work, its name made when somebody asks."""
 
     transport: Any = None
 
-    def copy(self) -> dict[str, str]:
+    def __missing__(self, key: str) -> Any:
+        return self.copy()[key]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self.copy().get(key, default)
+
+    def copy(self) -> dict[str, Any]:
         return {"isError": 0, "system": self.transport.logPrefix() if self.transport is not None else "-"}
 
 
@@ -110,22 +113,37 @@ class FastReactor(EPollReactor):
     # --- who is watched
 
     def addReader(self, reader: Any) -> None:
-        super().addReader(reader)
-        if type(reader) in _FAST:
-            self._readers[reader.fileno()] = reader
+        if type(reader) not in _FAST:
+            super().addReader(reader)
+            return
+        fd = reader.fileno()
+        if fd in self._reads:
+            return
+        if fd in self._writes:
+            self._poller.modify(fd, EPOLLIN | EPOLLOUT)
+        else:
+            self._poller.register(fd, EPOLLIN)
+        self._reads.add(fd)
+        self._selectables[fd] = self._readers[fd] = reader
 
     def removeReader(self, reader: Any) -> None:
-        if type(reader) in _FAST:
-            fd = reader.fileno()
-            if self._readers.get(fd) is not reader:
-                return
-            del self._readers[fd]
-        super().removeReader(reader)
+        if type(reader) not in _FAST:
+            super().removeReader(reader)
+            return
+        fd = reader.fileno()
+        if self._readers.get(fd) is not reader:
+            return
+        del self._readers[fd]
+        self._reads.remove(fd)
+        if fd in self._writes:
+            self._poller.modify(fd, EPOLLOUT)
+        else:
+            del self._selectables[fd]
+            self._poller.unregister(fd)
 
-    def removeAll(self) -> list[Any]:
-        self._readers.clear()
-        removed: list[Any] = super().removeAll()
-        return removed
+    def removeWriter(self, writer: Any) -> None:
+        if type(writer) not in _FAST or writer.fileno() in self._writes:
+            super().removeWriter(writer)
 
     # --- fast transports for TCP
 
