@@ -8,9 +8,21 @@ from typing import NoReturn
 import click
 
 from netd.config import ConfigError, load
+from netd.kinds import KINDS
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """The commands of this module, and those that kinds of services bring: `netdctl KIND …`, loaded when asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *(name for name, kind in KINDS.items() if kind.ctl)])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        own = super().get_command(ctx, cmd_name)
+        return own or (KINDS[cmd_name].load_ctl() if cmd_name in KINDS else None)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="netd", prog_name="netdctl")
 def main() -> None:
     """Look after a netd daemon."""
@@ -35,6 +47,24 @@ def check(file: Path) -> None:
     for warning in config.warnings:
         click.echo(f"warning: {warning}", err=True)
     click.echo(f"{file}: good: " + ", ".join(service.key for service in config.services))
+
+
+@main.command("hash-password")
+def hash_password() -> None:
+    """Print the hash of a password, for password_hash in the configuration.
+
+    Asks for it on a terminal; elsewhere reads the first line of standard input.
+    """
+    from netd.passwords import hash_password
+
+    if sys.stdin.isatty():
+        password = click.prompt("Password", hide_input=True, confirmation_prompt="Again", err=True)
+    else:
+        password = sys.stdin.readline().rstrip("\n")
+    try:
+        click.echo(hash_password(password))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def _refuse(mistakes: list[str]) -> NoReturn:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, cast
 from netd.settings import ListenerSettings
 
 if TYPE_CHECKING:
+    from click import Group
+
     from netd.service import Service
 
 
@@ -22,6 +24,8 @@ class Kind:
     """module:class, a `ListenerSettings`; the module imports no Twisted."""
     service: str
     """module:class, a `netd.service.Service`."""
+    ctl: str = ""
+    """module:group, a `click.Group` for `netdctl KIND …`; the module imports no Twisted. Empty: none."""
 
     def load_settings(self) -> type[ListenerSettings]:
         """The model of a [KIND.NAME] table."""
@@ -31,6 +35,10 @@ class Kind:
         """The class of the service."""
         return cast("type[Service]", _load(self.service))
 
+    def load_ctl(self) -> "Group | None":
+        """What netdctl can do for this kind while no daemon runs."""
+        return cast("Group", _load(self.ctl)) if self.ctl else None
+
 
 def _load(path: str) -> object:
     module, _, name = path.partition(":")
@@ -39,4 +47,5 @@ def _load(path: str) -> object:
 
 KINDS: Mapping[str, Kind] = {
     "echo": Kind("netd.echo.config:EchoSettings", "netd.echo.service:EchoService"),
+    "ssh": Kind("netd.ssh.config:SshSettings", "netd.ssh.service:SshService", ctl="netd.ssh.ctl:ssh"),
 }

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -23,6 +23,7 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 CREDENTIALS_PREFIX = "$CREDENTIALS_DIRECTORY/"
 
@@ -176,6 +177,12 @@ class _SecretMark:
 SecretText = Annotated[Secret, BeforeValidator(_parse_secret), AfterValidator(_note_inline), _SecretMark()]
 
 
+def _is_secret(info: FieldInfo) -> bool:
+    """Whether a field, or one of the types it may have (`… | None`), bears the mark."""
+    types = [getattr(each, "__metadata__", ()) for each in get_args(info.annotation)]
+    return any(isinstance(mark, _SecretMark) for marks in (info.metadata, *types) for mark in marks)
+
+
 class Settings(BaseModel):
     """A table of the configuration: unknown keys are errors, values never change after loading."""
 
@@ -184,9 +191,7 @@ class Settings(BaseModel):
     @classmethod
     def secret_names(cls) -> list[str]:
         """The keys of this table that may be given as NAME_file instead."""
-        return [
-            name for name, info in cls.model_fields.items() if any(isinstance(m, _SecretMark) for m in info.metadata)
-        ]
+        return [name for name, info in cls.model_fields.items() if _is_secret(info)]
 
     @model_validator(mode="before")
     @classmethod

@@ -2,18 +2,20 @@
 
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 from netd.config import load, parse
 from netd.kinds import KINDS
-from netd.settings import DaemonSettings, LogSettings, Settings
+from netd.settings import DaemonSettings, LogSettings, Settings, TlsSettings
+from netd.ssh.config import CommandSettings, LimitSettings, UserSettings
 
 CONFIG = Path(__file__).parents[1] / "config"
-EXAMPLES = {"allow", "tls"}
-"""Settings that are off by default, and shown with an example instead."""
+EXAMPLES = {"allow", "audit_log", "commands", "penalty_exempt", "tls", "users"}
+"""Settings that are empty by default, and shown with an example instead."""
 
 
 def uncommented() -> dict[str, Any]:
@@ -50,10 +52,20 @@ def test_the_values_shown_are_the_defaults() -> None:
     assert switched_on.state_dir == plain.state_dir
 
 
-def test_shown_tls_settings_are_all_there_are() -> None:
-    (tls,) = [table["tls"] for name, _, table in tables() if name == "echo"]
-    inner = get_args(KINDS["echo"].load_settings().model_fields["tls"].annotation)[0]
-    assert set(tls) == set(inner.model_fields)
+@pytest.mark.parametrize(
+    ("kind", "shown", "model"),
+    [
+        ("echo", lambda table: table["tls"], TlsSettings),
+        ("ssh", lambda table: table["limits"], LimitSettings),
+        ("ssh", lambda table: table["users"]["ops"], UserSettings),
+        ("ssh", lambda table: table["commands"]["ping"], CommandSettings),
+    ],
+)
+def test_every_setting_of_inner_tables_is_shown(
+    kind: str, shown: Callable[[dict[str, Any]], dict[str, Any]], model: type[Settings]
+) -> None:
+    (table,) = [table for name, _, table in tables() if name == kind]
+    assert set(shown(table)) == set(model.model_fields)
 
 
 def test_the_development_configuration_needs_no_server_and_is_right() -> None:

@@ -1,0 +1,116 @@
+"""What is true of the daemon now, as documents: the verbs and `/status` show the same."""
+
+import os
+import resource
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypedDict
+
+from netd.runtime import Runtime
+from netd.service import Service
+
+
+class ServiceFacts(TypedDict):
+    """One service."""
+
+    name: str
+    kind: str
+    state: str
+    """"up", "unwell" or "down"."""
+    reason: str
+    """Why it is not up."""
+    listening: list[str]
+    connections: int
+    accepted: int
+    refused: dict[str, int]
+    bytes_in: int
+    bytes_out: int
+
+
+class DaemonFacts(TypedDict):
+    """The process and all services together."""
+
+    netd: str
+    host: str
+    pid: int
+    started: str
+    uptime_seconds: float
+    cpu_seconds: float
+    memory_bytes: int
+    descriptors: dict[str, int]
+    log: dict[str, object]
+    connections: int
+    accepted: int
+    refused: int
+    bytes_in: int
+    bytes_out: int
+    services: list[ServiceFacts]
+
+
+@cache
+def netd_version() -> str:
+    """The version that is installed; found once, as it takes a look into files."""
+    return version("netd")
+
+
+def service_facts(service: Service) -> ServiceFacts:
+    """One service's."""
+    listeners = service.listeners
+    totals = [listener.bytes_total() for listener in listeners]
+    reason = service.health() if service.running else "not running"
+    refused: Counter[str] = Counter()
+    for listener in listeners:
+        refused.update(listener.refused)
+    return {
+        "name": service.key,
+        "kind": service.kind,
+        "state": "down" if not service.running else "unwell" if reason else "up",
+        "reason": reason,
+        "listening": [address for listener in listeners for address in listener.bound],
+        "connections": sum(len(listener.connections) for listener in listeners),
+        "accepted": sum(listener.accepted for listener in listeners),
+        "refused": dict(refused),
+        "bytes_in": sum(each[0] for each in totals),
+        "bytes_out": sum(each[1] for each in totals),
+    }
+
+
+def daemon_facts(runtime: Runtime, host: str) -> DaemonFacts:
+    """The whole daemon's."""
+    services = [service_facts(service) for service in runtime.services]
+    return {
+        "netd": netd_version(),
+        "host": host,
+        "pid": os.getpid(),
+        "started": datetime.fromtimestamp(runtime.started, UTC).isoformat(timespec="seconds"),
+        "uptime_seconds": round(runtime.reactor.seconds() - runtime.started, 1),
+        "cpu_seconds": round(time.process_time(), 2),
+        "memory_bytes": _resident_bytes(),
+        "descriptors": {"open": _open_descriptors(), "limit": resource.getrlimit(resource.RLIMIT_NOFILE)[0]},
+        "log": {"level": runtime.log.level, "warnings": len(runtime.log.recent)},
+        "connections": sum(each["connections"] for each in services),
+        "accepted": sum(each["accepted"] for each in services),
+        "refused": sum(sum(each["refused"].values()) for each in services),
+        "bytes_in": sum(each["bytes_in"] for each in services),
+        "bytes_out": sum(each["bytes_out"] for each in services),
+        "services": services,
+    }
+
+
+def _resident_bytes() -> int:
+    """The second figure of /proc/self/statm, in pages (proc(5)); 0 where there is none."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _open_descriptors() -> int:
+    try:
+        return len(os.listdir("/proc/self/fd")) - 1  # noqa: PTH208 - twice as fast as pathlib with ten thousand
+    except OSError:
+        return 0

@@ -1,0 +1,134 @@
+"""help, version and whoami: the console about itself."""
+
+import platform
+import socket
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import click
+
+from netd.console.arguments import VerbName, did_you_mean, options_help, usage
+from netd.console.command import Answer, Command, Context, Failed
+from netd.console.facts import netd_version
+from netd.console.table import Cell, Column, Line, Part, Table
+
+
+def describe(command: Command) -> Answer:
+    """What `help VERB` and `VERB --help` show."""
+    parts: list[Part] = [
+        Line([Cell(command.name, "bold"), Cell(f": {command.summary[:1].lower()}{command.summary[1:]}")]),
+        f"usage: {usage(command)}",
+    ]
+    if command.details:
+        parts += ["", command.details]
+    options = options_help(command)
+    parts += ["", Line([Cell("options", "dim")]), _pairs(options)]
+    if command.examples:
+        parts += ["", Line([Cell("examples", "dim")]), _pairs(command.examples)]
+    parts += ["", Line([Cell("role: ", "dim"), Cell(command.role.label)])]
+    return Answer({"verbs": [_document(command)]}, parts)
+
+
+def _pairs(pairs: Sequence[tuple[str, str]]) -> Table:
+    table = Table([Column(""), Column("")], indent=2, heads=False)
+    for left, right in pairs:
+        table.add(Cell(left, "name"), right)
+    return table
+
+
+def _document(command: Command) -> dict[str, object]:
+    return {
+        "name": command.name,
+        "summary": command.summary,
+        "usage": usage(command),
+        "details": command.details,
+        "options": dict(options_help(command)),
+        "examples": [{"line": line, "does": does} for line, does in command.examples],
+        "role": command.role.label,
+    }
+
+
+class Help(Command):
+    """Lists the verbs, or shows one."""
+
+    name = "help"
+    summary = "List the verbs, or explain one"
+    examples = (("help", "every verb you may run"), ("help close", "usage, options and examples of one"))
+    parameters = (click.Argument(["verb"], type=VerbName(), nargs=-1, required=False),)
+
+    async def run(self, arguments: Mapping[str, Any], context: Context) -> Answer:
+        words: Sequence[str] = arguments["verb"]
+        commands = context.console.commands
+        if words:
+            name = " ".join(words)
+            if name in commands:
+                return describe(commands[name])
+            chosen = [each for each in commands.values() if each.name.split()[0] == name]
+            if not chosen:
+                raise Failed(f"no verb {name}{did_you_mean(name, commands)}")
+        else:
+            chosen = [each for each in commands.values() if each.role <= context.caller.role]
+        table = Table([Column("VERB"), Column("DOES"), Column("ROLE", spare=1)])
+        for each in chosen:
+            table.add(Cell(each.name, "name"), each.summary, Cell(each.role.label, "dim"))
+        parts: list[Part] = [table]
+        if not words:
+            if hidden := len(commands) - len(chosen):
+                parts.append(Line([Cell(f"{hidden} more need a higher role than {context.caller.role.label}", "dim")]))
+            parts += ["", "`help VERB` explains one, with examples; every verb takes --json."]
+            if context.output.interactive:
+                parts += [
+                    "Here also: watch VERB [-n 2], exit. Tab completes; Up and Ctrl-R find earlier lines.",
+                    "Ctrl-C stops a verb, Ctrl-D leaves.",
+                ]
+        return Answer({"verbs": [_document(each) for each in chosen]}, parts)
+
+
+class Version(Command):
+    """The versions in use."""
+
+    name = "version"
+    summary = "Show which netd runs, and on what"
+    examples = (("version --json", "for an inventory"),)
+
+    async def run(self, arguments: Mapping[str, Any], context: Context) -> Answer:
+        found = {
+            "netd": netd_version(),
+            "twisted": version("twisted"),
+            "python": platform.python_version(),
+            "system": f"{platform.system()} {platform.release()}",
+        }
+        return Answer(
+            found,
+            [
+                Line([Cell(f"netd {found['netd']}", "bold")]),
+                f"Twisted {found['twisted']}, Python {found['python']}, {found['system']}",
+            ],
+        )
+
+
+class WhoAmI(Command):
+    """Who the daemon takes the caller for."""
+
+    name = "whoami"
+    summary = "Show who you are to netd, and what you may do"
+    examples = (("whoami", "user, role and the address you come from"),)
+
+    async def run(self, arguments: Mapping[str, Any], context: Context) -> Answer:
+        caller = context.caller
+        document = {
+            "user": caller.user,
+            "role": caller.role.label,
+            "peer": caller.peer,
+            "via": caller.via,
+            "connection": caller.connection or None,
+        }
+        where = f", connection {caller.connection}" if caller.connection else ""
+        text = f"{caller.user} ({caller.role.label}) from {caller.peer} by {caller.via}{where}"
+        return Answer(document, [text])
+
+
+def host_name() -> str:
+    """The name of the machine, short."""
+    return socket.gethostname().partition(".")[0]

@@ -1,0 +1,129 @@
+"""An [ssh.NAME] table at work."""
+
+from pathlib import Path
+from typing import cast
+
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+
+from netd.config import ServiceConfig
+from netd.console.sessions import Penalty, Session
+from netd.listener import Listener, Port, Refusal
+from netd.runtime import CannotStart, Runtime
+from netd.service import Service
+from netd.ssh.config import SshSettings
+from netd.ssh.hostkeys import load_host_keys
+from netd.ssh.server import SshServer
+from netd.ssh.throwaway import make_throwaway_keys
+from netd.ssh.transport import SshConnection
+from netd.ssh.users import make_users
+
+TICK = 1.0
+"""Seconds between two looks at every connection: who has taken too long, who is gone, whose keys are old."""
+
+POLL = 0.05
+"""Seconds between two looks at whether what runs has ended."""
+
+_log = Logger()
+
+
+class SshListener(Listener):
+    """Refuses also whom the gate refuses."""
+
+    server: SshServer
+
+    def refusal(self, host: str) -> Refusal | None:
+        return super().refusal(host) or self.server.gate.refusal(host)
+
+
+class SshService(Service):
+    """The operator's console and the allowed commands."""
+
+    kind = "ssh"
+
+    def __init__(self, config: ServiceConfig, runtime: Runtime) -> None:
+        super().__init__(config, runtime)
+        self._settings = cast("SshSettings", config.settings)
+        self._server = SshServer(config, self._settings, runtime)
+        ports = [Port(f"{config.key}.listen", self._settings.listen, self._server.build)]
+        listener = SshListener(config.key, ports, self._settings, runtime)
+        listener.server = self._server
+        self.listeners = [listener]
+        self._ticking = LoopingCall(self._tick)
+        self._ticking.clock = runtime.reactor
+
+    async def start(self) -> None:
+        if not self._settings.users:
+            (warning,) = self._settings.warnings()
+            _log.warn("{key}.{warning}", key=self.key, warning=warning, service=self.key)
+            self.listeners = []
+            return
+        directory = self._make_directory()
+        throwaway = make_throwaway_keys(self._settings, directory, self.key)
+        host_keys = load_host_keys(self._settings.host_keys, directory, self.key)
+        self._server.open(host_keys, make_users(self._settings.users, throwaway.public_keys, self.key))
+        try:
+            await super().start()
+        except CannotStart:
+            self._server.close()
+            raise
+        throwaway.announce(self.listeners[0].bound, self._server.publicKeys)
+        self._ticking.start(TICK, now=False).addErrback(
+            lambda failure: _log.failure("the look at every connection stopped", failure, service=self.key)
+        )
+
+    def _make_directory(self) -> Path:
+        """Keys of hosts and users of this service."""
+        path = self.runtime.state_dir / self.key
+        try:
+            path.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise CannotStart(f"{path}: cannot be made: {error.strerror}") from None
+        return path
+
+    def _tick(self) -> None:
+        now = self.runtime.reactor.seconds()
+        for connection in self._connections():
+            try:
+                connection.tick(now)
+            except Exception:  # noqa: BLE001 - whatever is wrong with one connection, the others go on
+                _log.failure("connection {id} made netd fail", id=connection.id, service=self.key)
+                connection.abort()
+
+    def _connections(self) -> list[SshConnection]:
+        return [cast("SshConnection", each) for listener in self.listeners for each in listener.connections.values()]
+
+    async def drain(self) -> None:
+        """Let what runs come to its end, but no operator's prompt; who is at one is told."""
+        self._server.draining = True
+        for listener in self.listeners:
+            await listener.stop_listening()
+        for sessions in list(self._server.logged.values()):
+            for channel in sessions.open:
+                if channel.program is not None:
+                    channel.program.say("netd is stopping")
+        while connections := self._connections():
+            for connection in connections:
+                logged = self._server.logged.get(connection.id)
+                if not connection.closing and (logged is None or not logged.busy):
+                    connection.close()
+            await deferLater(self.runtime.reactor, POLL)
+
+    async def stop(self) -> None:
+        """End every connection and every command."""
+        await super().stop()
+        while self._server.running:
+            await deferLater(self.runtime.reactor, POLL)
+        if self._ticking.running:
+            self._ticking.stop()
+        self._server.close()
+
+    # --- for the console
+
+    def sessions(self) -> list[Session]:
+        """Who is logged in, or about to."""
+        return self._server.sessions(self._connections())
+
+    def penalties(self) -> list[Penalty]:
+        """Which addresses have to wait."""
+        return self._server.penalties()

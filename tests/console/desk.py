@@ -1,0 +1,71 @@
+"""A console over a daemon in memory, for tests of verbs."""
+
+import json
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from netd.console.command import Caller, Role
+from netd.console.console import Console
+from netd.console.output import MemoryOutput
+from netd.kinds import KINDS
+from netd.runtime import Runtime
+from netd.service import Service
+from tests.fakes import MemoryNetwork, configure, result_of, runtime_on
+
+SERVICES = """
+[echo.plain]
+listen = "127.0.0.1:8001"
+[echo.upper]
+listen = "127.0.0.1:10000"
+transform = "upper"
+"""
+
+OPS = Caller("ops", Role.ADMIN, "192.0.2.1:4711", "ssh")
+EVE = Caller("eve", Role.VIEWER, "192.0.2.2:4711", "ssh")
+
+
+class Result:
+    """What a verb wrote, and its exit status."""
+
+    def __init__(self, status: int, output: MemoryOutput) -> None:
+        self.status = status
+        self.text = output.text
+        self.errors = output.errors
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """The words of each line."""
+        return [line.split() for line in self.text.splitlines()]
+
+    @property
+    def document(self) -> dict[str, Any]:
+        document = json.loads(self.text)
+        assert isinstance(document, dict)
+        return document
+
+
+class Desk:
+    """Two echo services, and an operator who runs verbs on them."""
+
+    def __init__(self, *more: Service, config: str = SERVICES) -> None:
+        self.network = MemoryNetwork()
+        self.runtime: Runtime = runtime_on(self.network)
+        services = [KINDS[each.kind].load_service()(each, self.runtime) for each in configure(config).services]
+        self.runtime.services = (*services, *more)
+        for service in self.runtime.services:
+            result_of(service.startService())
+        self.finished: list[tuple[str, str, int]] = []
+        self.console = Console(
+            self.runtime, finished=lambda who, verb, status: self.finished.append((who.user, verb, status))
+        )
+
+    def begin(self, line: str, caller: Caller = OPS, **output: Any) -> tuple[Deferred[int], MemoryOutput]:
+        """Start a verb that takes its time."""
+        memory = MemoryOutput(**output)
+        return Deferred.fromCoroutine(self.console.run(line, caller, memory)), memory
+
+    def run(self, line: str, caller: Caller = OPS, **output: Any) -> Result:
+        """Run a verb that answers at once."""
+        running, memory = self.begin(line, caller, **output)
+        return Result(result_of(running), memory)

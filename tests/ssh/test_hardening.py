@@ -1,0 +1,472 @@
+"""What conch leaves open, each with the same done to stock conch beside it: the proof that the test can fail."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.conch.ssh.channel import SSHChannel
+from twisted.internet.defer import Deferred
+from twisted.logger import LogEvent
+
+from netd.ssh.wire import Malformed, Reader, string, uint32
+from tests.fakes import MemoryNetwork
+from tests.ssh.raw import RawClient, stock_client
+from tests.ssh.service import Served
+
+Serve = Callable[..., Served]
+
+
+@pytest.fixture
+def stock() -> RawClient:
+    return stock_client(MemoryNetwork())
+
+
+def signature_algorithms(client: RawClient) -> list[bytes]:
+    (payload,) = [payload for number, payload in client.heard if number == 7]
+    reader = Reader(payload)
+    assert (reader.uint32(), reader.string()) == (1, b"server-sig-algs")
+    return reader.names()
+
+
+def test_1_clients_are_told_that_they_may_sign_with_rsa(serve: Serve, stock: RawClient) -> None:
+    assert {b"rsa-sha2-512", b"rsa-sha2-256"} <= set(signature_algorithms(serve().connect().handshake()))
+    assert signature_algorithms(stock.handshake()) == [b"ssh-ed25519"]
+
+
+def test_1_they_are_told_before_they_have_to_decide(serve: Serve, stock: RawClient) -> None:
+    for client, told in ((serve().connect(), [20, 31, 21, 7]), (stock, [20, 31, 21])):
+        client.hello()
+        ours = client.kexinit()
+        client.say(20, ours)
+        client.raw_half(ours)
+        assert client.numbers == told
+
+
+def test_2_the_end_is_said_after_all_data(serve: Serve, stock: RawClient) -> None:
+    client = serve().log_in()
+    number = client.open(window=10)
+    client.request(number, b"exec", string(b"whoami"))
+    assert client.numbers[-2:] == [99, 94]
+    client.say(93, uint32(number) + uint32(1000))
+    assert client.numbers[-4:] == [94, 96, 98, 97]
+    channel = stock_channel(stock, window=10)
+    channel.write(b"x" * 100)
+    channel.conn.sendEOF(channel)
+    assert [number for number, _ in stock.take()] == [94, 96]
+    assert channel.buf
+
+
+def stock_channel(stock: RawClient, *, window: int = 1 << 20, largest: int = 32768) -> Any:
+    stock.handshake().log_in()
+    stock.open(window=window, largest=largest)
+    protocol: Any = stock.wire.protocol
+    channel: SSHChannel = protocol.service.channels[0]
+    return channel
+
+
+def test_3_what_runs_is_paused_while_the_window_is_closed(serve: Serve) -> None:
+    """conch's channel appends to a string without a limit, and pauses nothing."""
+    served = serve()
+    client = served.log_in()
+    number = client.open(window=10)
+    channel = served.channel(client)
+    program = Recorder()
+    channel.program = program
+    channel.write(b"x" * 65536)
+    assert program.calls == ["pause"]
+    client.say(93, uint32(number) + uint32(65536))
+    assert program.calls == ["pause", "resume"]
+
+
+def test_3_what_runs_is_paused_while_tcp_is_full_and_while_keys_are_exchanged(serve: Serve) -> None:
+    served = serve()
+    client = served.log_in()
+    client.open()
+    channel = served.channel(client)
+    program = Recorder()
+    channel.program = program
+    connection: Any = client.wire.protocol
+    connection.pauseProducing()
+    channel.write(b"x")
+    assert program.calls == ["pause"]
+    connection.resumeProducing()
+    assert program.calls == ["pause", "resume"]
+    connection.sendKexInit()
+    channel.write(b"y")
+    assert program.calls == ["pause", "resume", "pause"]
+
+
+class Recorder:
+    """A program that notes what it is told."""
+
+    doing = "test"
+    interactive = False
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def pause(self) -> None:
+        self.calls.append("pause")
+
+    def resume(self) -> None:
+        self.calls.append("resume")
+
+    def hang_up(self) -> None:
+        self.calls.append("hang_up")
+
+    def begin(self) -> None: ...
+    def receive(self, data: bytes) -> int:
+        self.calls.append(f"{len(data)} bytes")
+        return 0
+
+    def end_of_input(self) -> None: ...
+    def resize(self, width: int, height: int) -> None: ...
+    def signal(self, name: str) -> bool:
+        return False
+
+    def say(self, text: str) -> None: ...
+
+
+@pytest.mark.parametrize("largest", [0, 1, 255])
+def test_4_a_maximum_packet_too_small_to_be_meant_is_refused(serve: Serve, stock: RawClient, largest: int) -> None:
+    """With 0, the first byte of standard error sends stock conch into an endless loop."""
+    opening = string(b"session") + uint32(0) + uint32(1000) + uint32(largest)
+    ((number, _),) = serve().log_in().say(90, opening)
+    assert number == 92
+    assert stock_channel(stock, largest=largest).remoteMaxPacket == largest
+
+
+def test_5_guesses_that_arrive_at_once_are_counted_like_others(serve: Serve, stock: RawClient) -> None:
+    client = serve().connect().handshake()
+    wrong = client.key_request()[:-1] + b"\0"
+    guesses = b"".join(client.packet(50, wrong) for _ in range(199)) + client.packet(50, client.key_request())
+    client.raw(guesses)
+    assert client.numbers.count(51) <= 6
+    assert 52 not in client.numbers
+    assert client.gone
+    assert client.farewell == b"too many attempts"
+
+
+def test_5_only_a_few_requests_wait_while_one_is_decided(serve: Serve) -> None:
+    served = serve("password_auth = true")
+    client = served.connect().handshake()
+    waiting: list[Any] = []
+    server: Any = client.wire.protocol.server  # type: ignore[attr-defined]
+
+    def run_in_thread(*_: object) -> Any:
+        waiting.append(Deferred())
+        return waiting[-1]
+
+    server.run_in_thread = run_in_thread
+    guess = string(b"ops") + string(b"ssh-connection") + string(b"password") + b"\0" + string(b"guess")
+    for _ in range(400):
+        client.say(50, guess)
+    assert len(waiting) == 1
+    assert client.gone
+
+
+def test_6_a_second_service_request_does_not_begin_the_count_anew(serve: Serve, stock: RawClient) -> None:
+    client = serve().connect().handshake()
+    client.say(5, string(b"ssh-userauth"))
+    assert client.gone
+    assert [number for number, _ in stock.handshake().say(5, string(b"ssh-userauth"))] == [6]
+
+
+NONE = string(b"ops") + string(b"ssh-connection") + string(b"none")
+
+
+def test_7_asking_for_nothing_is_counted_but_the_first_time(serve: Serve, stock: RawClient) -> None:
+    client = serve().connect().handshake()
+    for _ in range(7):
+        assert not client.gone
+        client.say(50, NONE)
+    assert client.gone
+    stock.handshake()
+    for _ in range(100):
+        stock.say(50, NONE)
+    assert not stock.gone
+
+
+def test_8_a_key_is_fine_only_for_whom_it_is(serve: Serve, stock: RawClient) -> None:
+    client = serve().connect().handshake()
+    assert [n for n, _ in client.say(50, client.key_request(signed=False))] == [60]
+    assert [
+        n for n, _ in client.say(50, client.key_request(signed=False, blob=string(b"ssh-ed25519") + string(bytes(32))))
+    ] == [51]
+    assert [n for n, _ in stock.handshake().say(50, stock.key_request(b"nobody", signed=False))] == [60]
+
+
+def test_8_questions_about_keys_are_counted(serve: Serve) -> None:
+    client = serve().connect().handshake()
+    for _ in range(21):
+        assert not client.gone
+        client.say(50, client.key_request(signed=False))
+    assert client.gone
+
+
+def test_9_nothing_is_compressed(serve: Serve, stock: RawClient) -> None:
+    client = serve().connect().hello()
+    client.say(20, client.kexinit(compression=b"zlib"))
+    assert client.farewell == b"no common compression"
+    stock.hello()
+    stock.say(20, stock.kexinit(compression=b"zlib"))
+    assert not stock.gone
+
+
+def test_10_who_does_not_log_in_in_time_is_gone(serve: Serve) -> None:
+    served = serve()
+    silent, slow = served.connect(), served.connect().handshake()
+    for _ in range(21):
+        served.network.advance(1)
+    assert silent.gone
+    assert slow.gone
+    network = MemoryNetwork()
+    stock = stock_client(network)
+    for _ in range(3600):
+        network.advance(1)
+    assert not stock.gone
+
+
+def test_11_input_that_nobody_reads_does_not_open_the_window(serve: Serve, stock: RawClient) -> None:
+    served = serve()
+    client = served.log_in()
+    number = client.open()
+    program = Recorder()
+    served.channel(client).program = program
+    for _ in range(4):
+        client.say(94, uint32(number) + string(b"x" * 32768))
+    assert 93 not in client.numbers
+    served.channel(client).consumed(131072)
+    client.take()
+    assert 93 in client.numbers
+    stock_channel(stock)
+    for _ in range(4):
+        stock.say(94, uint32(0) + string(b"x" * 32768))
+    assert 93 in stock.numbers
+
+
+def test_11_more_than_the_window_allows_ends_the_connection(serve: Serve) -> None:
+    served = serve()
+    client = served.log_in()
+    number = client.open()
+    served.channel(client).program = Recorder()
+    for _ in range(5):
+        client.say(94, uint32(number) + string(b"x" * 32768))
+    assert client.gone
+
+
+def test_12_a_connection_has_ten_sessions_at_most(serve: Serve, stock: RawClient) -> None:
+    opening = string(b"session") + uint32(0) + uint32(1000) + uint32(32768)
+    client = serve().log_in()
+    for _ in range(3000):
+        client.say(90, opening)
+    assert (client.numbers.count(91), client.numbers.count(92)) == (10, 2990)
+    assert not client.gone
+    stock.handshake().log_in()
+    for _ in range(50):
+        stock.say(90, opening)
+    assert stock.numbers.count(91) == 50
+
+
+def test_12_what_runs_ends_with_the_connection(serve: Serve) -> None:
+    served = serve()
+    client = served.log_in()
+    client.open()
+    program = Recorder()
+    served.channel(client).program = program
+    client.wire.leave()
+    assert program.calls == ["hang_up"]
+
+
+@pytest.mark.parametrize(
+    ("number", "payload"),
+    [
+        (20, b""),
+        (20, bytes(16)),
+        (21, b""),
+        (30, b"\0\0"),
+        (30, string(bytes(32))),
+        (34, b""),
+        (0, b""),
+        (255, b""),
+        (5, b""),
+    ],
+)
+def test_14_malformed_packets_cost_a_line_each(
+    serve: Serve, events: list[LogEvent], number: int, payload: bytes
+) -> None:
+    client = serve().connect().hello()
+    del events[:]
+    client.say(number, payload)
+    assert client.gone
+    assert len(said(events)) == 1
+
+
+def said(events: list[LogEvent]) -> list[LogEvent]:
+    assert not [event for event in events if "log_failure" in event]
+    return [event for event in events if event["log_namespace"].startswith("netd.ssh")]
+
+
+def test_14_a_malformed_packet_makes_stock_conch_raise(stock: RawClient) -> None:
+    stock.hello()
+    with pytest.raises(Exception, match="unpack requires"):
+        stock.say(20, bytes(16))
+
+
+def fuzz(client: RawClient, chance: random.Random, numbers: list[int]) -> None:
+    for _ in range(20):
+        size = chance.choice([0, 1, 4, 5, 12, 13, 40, 200])
+        payload = chance.randbytes(size)
+        if chance.random() < 0.5:
+            payload = uint32(0) + string(chance.choice([b"exec", b"pty-req", b"env", b"ops", b"session"])) + payload
+        client.say(chance.choice(numbers), payload)
+        if client.gone:
+            return
+
+
+def test_14_thousands_of_fuzzed_packets_cost_a_line_a_connection_at_most(serve: Serve, events: list[LogEvent]) -> None:
+    served = serve('penalty_exempt = ["127.0.0.0/8"]')
+    chance = random.Random(2026)
+    before_keys = [1, 2, 3, 4, 5, 6, 7, 20, 21, 30, 31, 32, 34, 50, 80, 90, 94, 98, 192]
+    after_login = [2, 3, 4, 7, 80, 81, 82, 90, 91, 92, 93, 94, 95, 96, 97, 98, 99, 100, 192]
+    connections = 700
+    for round_number in range(connections):
+        stage = round_number % 7
+        client = served.connect()
+        if stage < 4:
+            client.hello()
+        elif stage < 6:
+            client.handshake()
+        else:
+            client.handshake().log_in().open()
+        fuzz(client, chance, after_login if stage == 6 else before_keys)
+        if not client.gone:
+            client.wire.leave()
+    lines = [event for event in said(events) if "logged in" not in str(event.get("log_format"))]
+    assert len(lines) <= connections
+    assert not served.service.listeners[0].connections
+
+
+def test_16_strict_key_exchange_lets_nothing_slip_in(serve: Serve, stock: RawClient) -> None:
+    client = serve().connect().hello()
+    client.say(20, client.kexinit())
+    client.say(2, string(b"slipped in"))
+    assert client.gone
+    stock.hello()
+    stock.say(20, stock.kexinit())
+    stock.say(2, string(b"slipped in"))
+    assert not stock.gone
+
+
+def test_16_a_service_is_not_had_before_keys(serve: Serve, stock: RawClient) -> None:
+    client = serve().connect(strict=False).hello()
+    client.say(5, string(b"ssh-userauth"))
+    assert client.gone
+    assert [number for number, _ in stock.hello().say(5, string(b"ssh-userauth"))] == []
+    assert not stock.gone
+
+
+def test_16_a_client_without_strict_key_exchange_is_served_too(serve: Serve) -> None:
+    client = serve().log_in(strict=False)
+    client.exchange()
+    client.request(client.open(), b"exec", string(b"version"))
+    assert client.numbers[-1] == 97
+
+
+def test_16_keys_are_renewed_by_the_clients_wish_and_by_the_servers(serve: Serve) -> None:
+    client = serve("rekey_bytes = 10_000").log_in()
+    client.exchange()
+    number = client.open()
+    while client.numbers.count(20) == 2:
+        client.request(number, b"env", string(b"LANG") + string(b"C"))
+    theirs = [payload for kind, payload in client.heard if kind == 20][-1]
+    ours = client.kexinit()
+    client.say(20, ours)
+    client.finish(ours, theirs)
+    client.request(number, b"exec", string(b"version"))
+    assert client.numbers[-4:] == [94, 96, 98, 97]
+
+
+def test_16_the_sequence_number_wraps(serve: Serve) -> None:
+    client = serve().log_in(ciphers=b"aes256-ctr")
+    connection: Any = client.wire.protocol
+    connection.outgoingPacketSequence = client._reader.sequence = 0xFFFFFFFF
+    connection._reader.sequence = client.sequence = 0xFFFFFFFF
+    client.request(client.open(), b"exec", string(b"version"))
+    assert client.numbers[-1] == 97
+
+
+def test_a_packet_sealed_with_other_keys_is_refused(serve: Serve) -> None:
+    client = serve().log_in()
+    client.raw(client.packet(90)[:-1] + b"\0")
+    assert client.gone
+
+
+def test_an_endless_version_line_is_refused(serve: Serve) -> None:
+    client = serve().connect()
+    client.raw(b"SSH-2.0-" + b"x" * 300)
+    assert client.gone
+
+
+def test_what_is_no_ssh_is_refused_at_once(serve: Serve) -> None:
+    client = serve().connect()
+    client.raw(b"GET / HTTP/1.1\r\n")
+    assert client.gone
+
+
+def test_too_many_bytes_before_the_log_in(serve: Serve) -> None:
+    client = serve("limits = { bytes = 20_000 }").connect().handshake()
+    while not client.gone:
+        client.say(2, string(bytes(4000)))
+    assert client.farewell == b"too many bytes before the log-in"
+
+
+def test_too_many_packets_before_the_log_in(serve: Serve) -> None:
+    client = serve().connect().handshake()
+    sent = 0
+    while not client.gone:
+        client.say(2, string(b""))
+        sent += 1
+    assert sent < 200
+
+
+@pytest.mark.parametrize(
+    "kind", [b"direct-tcpip", b"forwarded-tcpip", b"x11", b"tun@openssh.com", b"auth-agent@openssh.com", b""]
+)
+def test_only_sessions_are_opened(serve: Serve, kind: bytes) -> None:
+    client = serve().log_in()
+    ((number, _),) = client.say(90, string(kind) + uint32(0) + uint32(1000) + uint32(32768) + bytes(40))
+    assert number == 92
+
+
+@pytest.mark.parametrize("name", [b"subsystem", b"x11-req", b"auth-agent-req@openssh.com", b"xon-xoff", b"\xff"])
+def test_sessions_do_nothing_else(serve: Serve, name: bytes) -> None:
+    client = serve().log_in()
+    assert [number for number, _ in client.request(client.open(), name, string(b"sftp"))] == [100]
+
+
+@pytest.mark.parametrize("name", [b"LD_PRELOAD", b"PATH", b"BASH_ENV", b"LC_ALL=x", b"LANGUAGE", b"lang", b"\xff"])
+def test_environment_that_could_do_harm_is_refused(serve: Serve, name: bytes) -> None:
+    client = serve().log_in()
+    assert [number for number, _ in client.request(client.open(), b"env", string(name) + string(b"x"))] == [100]
+
+
+@pytest.mark.parametrize("name", [b"LANG", b"TERM", b"LC_ALL", b"NO_COLOR"])
+def test_harmless_environment_is_taken(serve: Serve, name: bytes) -> None:
+    client = serve().log_in()
+    assert [number for number, _ in client.request(client.open(), b"env", string(name) + string(b"x"))] == [99]
+
+
+@pytest.mark.parametrize(
+    "name", [b"tcpip-forward", b"streamlocal-forward@openssh.com", b"no-more-sessions@openssh.com"]
+)
+def test_global_requests_are_answered_no(serve: Serve, name: bytes) -> None:
+    client = serve().log_in()
+    assert [number for number, _ in client.say(80, string(name) + b"\1")] == [82]
+
+
+def test_a_reader_never_reads_beyond_the_end() -> None:
+    for data in (b"", b"\0\0\0", b"\0\0\0\5abcd", b"\xff\xff\xff\xff"):
+        with pytest.raises(Malformed):
+            Reader(data).string()
