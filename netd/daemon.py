@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from netd.config import Config
-from netd.kinds import KINDS
+from netd.kinds import kind_of
 from netd.log import LogOutput
 from netd.runtime import CannotStart, Reactor, Runtime
 from netd.service import Service
@@ -46,9 +46,10 @@ class Daemon(MultiService):
         self._draining: Deferred[list[tuple[bool, Any]]] | None = None
         self._stopping: Deferred[None] | None = None
         runtime = Runtime(reactor, log, config.state_dir)
-        for each in config.services:
-            KINDS[each.kind].load_service()(each, runtime).setServiceParent(self)
-        runtime.services = tuple(self)
+        for each in (config.admin, *config.services):
+            kind_of(each.kind).load_service()(each, runtime).setServiceParent(self)
+        admin, *services = self
+        runtime.services = (*services, admin)
 
     def __iter__(self) -> Iterator[Service]:
         return (each for each in super().__iter__() if isinstance(each, Service))
@@ -134,7 +135,8 @@ class Daemon(MultiService):
         await self._go(None)
 
     def _connections(self) -> int:
-        return sum(len(listener.connections) for service in self for listener in service.listeners)
+        """Connections that a drain waits for."""
+        return sum(len(each.connections) for service in self if not service.lasting for each in service.listeners)
 
     async def _go(self, reason: CannotStart | None) -> None:
         await self.stopService()

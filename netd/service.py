@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from netd.config import ServiceConfig
 from netd.listener import Listener
 from netd.runtime import Runtime
+from netd.stats import Figure, Histogram
 
 if TYPE_CHECKING:
     from netd.console.command import Command
@@ -18,9 +19,13 @@ class Service(service.Service):
     """One [KIND.NAME] table at work. `start` and `stop` are called once each, `drain` between them or not at all."""
 
     kind: ClassVar[str]
+    lasting: ClassVar[bool] = False
+    """Whether it serves until everything else has stopped, and what is connected to it holds up no drain."""
     commands: Sequence["Command"] = ()
     """Verbs of this kind, beside the built-in ones. A verb names its service by an argument: of two services of a kind,
     the first one's are taken."""
+    figures: ClassVar[Mapping[str, Figure]] = {}
+    """What each figure of `stats` means, for metrics and the page."""
 
     def __init__(self, config: ServiceConfig, runtime: Runtime) -> None:
         self.setName(config.key)
@@ -34,6 +39,10 @@ class Service(service.Service):
 
     def stats(self) -> Mapping[str, int | float]:
         """Its figures beside those of its listeners, by name, in base units: bytes, seconds, counts."""
+        return {}
+
+    def histograms(self) -> Mapping[str, Histogram]:
+        """How long things take, by what takes the time: "upstream", "commit"."""
         return {}
 
     async def start(self) -> None:

@@ -1,0 +1,135 @@
+"""[admin] at work: the socket of netdctl, the port of the page, and what they show.
+
+It starts first and stops last, and a drain leaves it alone: while everything else goes, operators and load balancers
+still ask.
+"""
+
+from functools import partial
+from typing import Any, ClassVar, cast
+
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from netd.admin.config import AdminSettings
+from netd.admin.events import Events
+from netd.admin.history import History
+from netd.admin.http import HttpConnection
+from netd.admin.lag import ReactorLag
+from netd.admin.readiness import Readiness
+from netd.admin.run import Verbs
+from netd.admin.site import Site
+from netd.admin.socket import address_of, clear_away, give_to_group
+from netd.admin.status import status
+from netd.config import ServiceConfig
+from netd.console.command import Caller, Role
+from netd.console.console import Console
+from netd.listener import Listener, Port
+from netd.runtime import CannotStart, Runtime
+from netd.service import Service
+from netd.settings import ListenerSettings
+from netd.stats import Figure, gauge
+
+TICK = 1.0
+"""Seconds between two events, two samples of history, and two looks at who is too slow."""
+
+SOCKET_SETTINGS = ListenerSettings(max_connections=64)
+"""Of netdctl's socket: it is for people and their scripts."""
+
+_log = Logger()
+
+
+class AdminService(Service):
+    """What operators reach netd by, beside ssh."""
+
+    kind = "admin"
+    lasting = True
+    figures: ClassVar[dict[str, Figure]] = {"watchers": gauge("Pages that are open")}
+
+    def __init__(self, config: ServiceConfig, runtime: Runtime) -> None:
+        super().__init__(config, runtime)
+        self._settings = cast("AdminSettings", config.settings)
+        self._readiness = Readiness(runtime)
+        self._history = History(runtime)
+        self._lag = ReactorLag(runtime.reactor)
+        self._events = Events(self._greet, self._status)
+        self._site = self._make_site()
+        self._ticking = LoopingCall(self._tick)
+        self._ticking.clock = runtime.reactor
+        if self._settings.socket is not None:
+            address = address_of(self._settings.socket, for_group=self._settings.socket_group is not None)
+            build = partial(HttpConnection, self._site.answer, runtime.reactor.seconds, trusted=True)
+            self.listeners.append(
+                Listener(config.key, [Port("admin.socket", [address], build)], SOCKET_SETTINGS, runtime)
+            )
+        if self._settings.listen:
+            build = partial(HttpConnection, self._site.answer, runtime.reactor.seconds)
+            self.listeners.append(
+                Listener(config.key, [Port("admin.listen", self._settings.listen, build)], self._settings, runtime)
+            )
+
+    def _make_site(self) -> Site:
+        self._console = Console(self.runtime, finished=self._audit)
+        verbs = Verbs(self._console)
+        site = Site(self._settings.hosts)
+        site.add(
+            {
+                b"/livez": self._readiness.livez,
+                b"/readyz": self._readiness.readyz,
+                b"/events": self._events.subscribe,
+            }
+        )
+        site.add_trusted({b"/run": verbs.run, b"/complete": verbs.complete})
+        return site
+
+    def stats(self) -> dict[str, int | float]:
+        return {"watchers": len(self._events)}
+
+    # --- life
+
+    async def start(self) -> None:
+        path = self._settings.socket
+        if path is not None:
+            clear_away(path)
+        await super().start()
+        if path is not None and self._settings.socket_group is not None:
+            try:
+                give_to_group(path, self._settings.socket_group)
+            except CannotStart:
+                await super().stop()
+                raise
+        self._lag.start()
+        self._ticking.start(TICK, now=True).addErrback(
+            lambda failure: _log.failure("the admin page's clock stopped", failure, service=self.key)
+        )
+
+    async def drain(self) -> None:
+        """Nothing: it stays until the end."""
+
+    async def stop(self) -> None:
+        if self._ticking.running:
+            self._ticking.stop()
+        self._lag.stop()
+        await super().stop()
+
+    # --- once a second
+
+    def _tick(self) -> None:
+        now = self.runtime.reactor.seconds()
+        for listener in self.listeners:
+            for connection in list(listener.connections.values()):
+                cast("HttpConnection", connection).tick(now)
+        self._history.take(now)
+        self._events.tick()
+
+    def _greet(self) -> dict[str, Any]:
+        return {"history": self._history.document()}
+
+    def _status(self) -> dict[str, Any]:
+        return status(self.runtime, self._readiness, self._lag.histogram)
+
+    def _audit(self, caller: Caller, verb: str, status: int) -> None:
+        """Who did what, in the log; who only looked is not worth a line."""
+        command = self._console.find(verb.split())
+        looked = command is not None and command.role is Role.VIEWER
+        log = _log.debug if looked else _log.info
+        log("{user} ran {verb}: exit status {status}", user=caller.user, verb=verb, status=status, service=self.key)
