@@ -4,6 +4,7 @@ It starts first and stops last, and a drain leaves it alone: while everything el
 still ask.
 """
 
+import json
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -13,8 +14,9 @@ from twisted.logger import Logger
 from netd.admin.config import AdminSettings
 from netd.admin.events import Events
 from netd.admin.history import History
-from netd.admin.http import HttpConnection
+from netd.admin.http import AdminRequest, HttpConnection
 from netd.admin.lag import ReactorLag
+from netd.admin.metrics import Metrics
 from netd.admin.readiness import Readiness
 from netd.admin.run import Verbs
 from netd.admin.site import Site
@@ -75,7 +77,9 @@ class AdminService(Service):
             {
                 b"/livez": self._readiness.livez,
                 b"/readyz": self._readiness.readyz,
+                b"/status": self._answer_status,
                 b"/events": self._events.subscribe,
+                b"/metrics": Metrics(self.runtime, self._lag.histogram).answer,
             }
         )
         site.add_trusted({b"/run": verbs.run, b"/complete": verbs.complete})
@@ -111,6 +115,22 @@ class AdminService(Service):
         self._lag.stop()
         await super().stop()
 
+    # --- what it shows
+
+    def _answer_status(self, request: AdminRequest) -> None:
+        request.respond(200, json.dumps(self._status()).encode(), b"application/json")
+
+    def _status(self) -> dict[str, Any]:
+        return status(self.runtime, self._readiness, self._lag.histogram)
+
+    def _greet(self) -> dict[str, Any]:
+        """What a page is told as it opens: the last minutes, and what each figure means."""
+        about = {
+            service.kind: {name: {"type": each.type, "help": each.help} for name, each in service.figures.items()}
+            for service in self.runtime.services
+        }
+        return {"history": self._history.document(), "about": about}
+
     # --- once a second
 
     def _tick(self) -> None:
@@ -120,12 +140,6 @@ class AdminService(Service):
                 cast("HttpConnection", connection).tick(now)
         self._history.take(now)
         self._events.tick()
-
-    def _greet(self) -> dict[str, Any]:
-        return {"history": self._history.document()}
-
-    def _status(self) -> dict[str, Any]:
-        return status(self.runtime, self._readiness, self._lag.histogram)
 
     def _audit(self, caller: Caller, verb: str, status: int) -> None:
         """Who did what, in the log; who only looked is not worth a line."""
