@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from netd.config import ServiceConfig
 from netd.listener import Listener
 from netd.runtime import Runtime
-from netd.stats import Figure, Histogram
+from netd.stats import Chart, Figure, Histogram
 
 if TYPE_CHECKING:
     from netd.console.command import Command
@@ -26,6 +26,8 @@ class Service(service.Service):
     the first one's are taken."""
     figures: ClassVar[Mapping[str, Figure]] = {}
     """What each figure of `stats` means, for metrics and the page."""
+    charts: ClassVar[Sequence[Chart]] = ()
+    """What of it the page draws."""
 
     def __init__(self, config: ServiceConfig, runtime: Runtime) -> None:
         self.setName(config.key)

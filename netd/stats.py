@@ -1,7 +1,7 @@
 """What services count: figures with their meaning, and histograms that cost next to nothing."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
@@ -30,6 +30,17 @@ def counter(text: str) -> Figure:
 def gauge(text: str) -> Figure:
     """A figure that goes up and down."""
     return Figure("gauge", text)
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """What the page draws of a service, beside its connections, its traffic and its histograms."""
+
+    title: str
+    lines: Mapping[str, str]
+    """The figure of each line, by its label. A counter is drawn as its growth per second."""
+    share: bool = False
+    """Draw one line instead: the share that the first figure has of all of them together."""
 
 
 class Histogram:

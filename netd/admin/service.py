@@ -5,12 +5,14 @@ still ask.
 """
 
 import json
+from dataclasses import asdict
 from functools import partial
 from typing import Any, ClassVar, cast
 
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from netd.admin.assets import assets
 from netd.admin.config import AdminSettings
 from netd.admin.events import Events
 from netd.admin.history import History
@@ -51,9 +53,9 @@ class AdminService(Service):
         super().__init__(config, runtime)
         self._settings = cast("AdminSettings", config.settings)
         self._readiness = Readiness(runtime)
-        self._history = History(runtime)
         self._lag = ReactorLag(runtime.reactor)
-        self._events = Events(self._greet, self._status)
+        self._history = History(runtime, self._lag.histogram)
+        self._events = Events(self._greet, self._tell)
         self._site = self._make_site()
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = runtime.reactor
@@ -82,6 +84,7 @@ class AdminService(Service):
                 b"/metrics": Metrics(self.runtime, self._lag.histogram).answer,
             }
         )
+        site.add(assets())
         site.add_trusted({b"/run": verbs.run, b"/complete": verbs.complete})
         return site
 
@@ -125,11 +128,22 @@ class AdminService(Service):
 
     def _greet(self) -> dict[str, Any]:
         """What a page is told as it opens: the last minutes, and what each figure means."""
-        about = {
-            service.kind: {name: {"type": each.type, "help": each.help} for name, each in service.figures.items()}
-            for service in self.runtime.services
+        kinds = {service.kind: service for service in self.runtime.services}
+        return {
+            "history": self._history.columns(),
+            "figures": {
+                kind: {name: asdict(figure) for name, figure in each.figures.items()} for kind, each in kinds.items()
+            },
+            "charts": {kind: [asdict(chart) for chart in each.charts] for kind, each in kinds.items()},
+            "latencies": {
+                kind: {name: histogram.help for name, histogram in each.histograms().items()}
+                for kind, each in kinds.items()
+            },
         }
-        return {"history": self._history.document(), "about": about}
+
+    def _tell(self) -> dict[str, Any]:
+        """What it is told once a second."""
+        return {**self._status(), "sample": self._history.last}
 
     # --- once a second
 
@@ -138,7 +152,7 @@ class AdminService(Service):
         for listener in self.listeners:
             for connection in list(listener.connections.values()):
                 cast("HttpConnection", connection).tick(now)
-        self._history.take(now)
+        self._history.take()
         self._events.tick()
 
     def _audit(self, caller: Caller, verb: str, status: int) -> None:

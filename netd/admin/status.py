@@ -34,6 +34,7 @@ def status(runtime: Runtime, readiness: Readiness, lag: Histogram) -> dict[str, 
     return {
         "version": VERSION,
         "time": round(time.time(), 3),
+        "clock": round(runtime.reactor.seconds() - runtime.started, 3),
         **facts,
         "ready": not unready,
         "unready": unready,
@@ -49,14 +50,12 @@ def latencies(histograms: Mapping[str, Histogram]) -> dict[str, dict[str, Any]]:
     return {name: latency(histogram) for name, histogram in histograms.items()}
 
 
-def latency(histogram: Histogram) -> dict[str, Any]:
-    """Since the start, in seconds: how many, how long together, quantiles, and the count in each bucket."""
+def latency(histogram: Histogram) -> dict[str, float]:
+    """Since the start, in seconds: how many, how long together, and quantiles."""
     return {
         "count": histogram.count,
         "sum": round(histogram.total, 6),
         **{name: round(histogram.quantile(share), 6) for name, share in QUANTILES.items()},
-        "bounds": histogram.bounds,
-        "counts": histogram.counts,
     }
 
 

@@ -89,7 +89,7 @@ def daemon_facts(runtime: Runtime, host: str) -> DaemonFacts:
         "started": datetime.fromtimestamp(runtime.started, UTC).isoformat(timespec="seconds"),
         "uptime_seconds": round(runtime.reactor.seconds() - runtime.started, 1),
         "cpu_seconds": round(time.process_time(), 2),
-        "memory_bytes": _resident_bytes(),
+        "memory_bytes": resident_bytes(),
         "descriptors": {"open": _open_descriptors(), "limit": resource.getrlimit(resource.RLIMIT_NOFILE)[0]},
         "log": {"level": runtime.log.level, "warnings": len(runtime.log.recent)},
         "connections": sum(each["connections"] for each in services),
@@ -101,7 +101,7 @@ def daemon_facts(runtime: Runtime, host: str) -> DaemonFacts:
     }
 
 
-def _resident_bytes() -> int:
+def resident_bytes() -> int:
     """The second figure of /proc/self/statm, in pages (proc(5)); 0 where there is none."""
     try:
         return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()

@@ -17,7 +17,7 @@ from netd.ssh.server import SshServer
 from netd.ssh.throwaway import make_throwaway_keys
 from netd.ssh.transport import SshConnection
 from netd.ssh.users import make_users
-from netd.stats import Figure, Histogram, counter, gauge
+from netd.stats import Chart, Figure, Histogram, counter, gauge
 
 TICK = 1.0
 """Seconds between two looks at every connection: who has taken too long, who is gone, whose keys are old."""
@@ -131,6 +131,11 @@ class SshService(Service):
         "refusals": counter("Lines refused: unknown, not allowed, or beyond the user's role"),
         "penalised_addresses": gauge("Addresses that are made to wait for their failures to log in"),
     }
+
+    charts: ClassVar[tuple[Chart, ...]] = (
+        Chart("Log-ins", {"good": "logins", "failed": "login_failures"}),
+        Chart("What they run", {"verbs": "verbs", "commands": "commands"}),
+    )
 
     def stats(self) -> dict[str, int | float]:
         counts = self._server.counts
