@@ -49,6 +49,7 @@ class Verbs:
             request.respond(400, f"{error}\n".encode())
             return
         request.start(200, NDJSON)
+        request.write(b"")
         output = ByteOutput(_line(request, "out"), _line(request, "err"), width=width, colour=colour)
         running = Deferred.fromCoroutine(self._console.run(words, _caller(request), output))
         gone = request.notifyFinish()
