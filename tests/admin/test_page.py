@@ -174,7 +174,8 @@ def test_words_can_be_read_on_what_is_behind_them(page: Page, scheme: str) -> No
 CONTRASTS = """
 () => {
   const numbers = colour => colour.match(/[0-9.]+/g).map(Number);
-  const context = Object.assign(document.createElement('canvas'), { width: 1, height: 1 }).getContext('2d', { willReadFrequently: true });
+  const canvas = Object.assign(document.createElement('canvas'), { width: 1, height: 1 });
+  const context = canvas.getContext('2d', { willReadFrequently: true });
   const rgb = colour => { context.clearRect(0, 0, 1, 1); context.fillStyle = colour; context.fillRect(0, 0, 1, 1);
                           return context.getImageData(0, 0, 1, 1).data; };
   const light = colour => { const [r, g, b] = [...rgb(colour)].map(each => each / 255)
