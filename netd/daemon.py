@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from netd.config import Config
 from netd.kinds import KINDS
 from netd.log import LogOutput
+from netd.ports import Ports
 from netd.runtime import CannotStart, Reactor, Runtime
 from netd.service import Service
 
@@ -45,7 +46,7 @@ class Daemon(MultiService):
         self._starting: Deferred[None] | None = None
         self._draining: Deferred[list[tuple[bool, Any]]] | None = None
         self._stopping: Deferred[None] | None = None
-        runtime = Runtime(reactor, log, config.state_dir)
+        runtime = Runtime(reactor, log, config.state_dir, Ports(reactor))
         for each in config.services:
             KINDS[each.kind].load_service()(each, runtime).setServiceParent(self)
         runtime.services = tuple(self)

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorCore, IReactorFromThreads, IReac
 from netd.log import LogOutput
 
 if TYPE_CHECKING:
+    from netd.ports import Ports
     from netd.service import Service
 
 
@@ -25,6 +26,8 @@ class Runtime:
     reactor: Reactor
     log: LogOutput
     state_dir: Path
+    ports: "Ports"
+    """Every port that is open."""
     services: Sequence["Service"] = ()
     """In the order of the configuration; the daemon fills it in once all are built."""
     connection_ids: Iterator[int] = field(default_factory=lambda: count(1))

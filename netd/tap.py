@@ -49,7 +49,7 @@ class Options(usage.Options):
             from netd.fastio.reactor import install
 
             install()
-        from netd.listener import check_endpoints
+        from netd.ports import check_endpoints
 
         if mistakes := check_endpoints(self.config):
             refuse(mistakes)

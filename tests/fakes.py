@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from netd.config import Config, parse
 from netd.log import LogOutput, render_json
+from netd.ports import Ports
 from netd.runtime import Reactor, Runtime
 
 T = TypeVar("T")
@@ -76,7 +77,8 @@ class MemoryNetwork(MemoryReactorClock):
 
 def runtime_on(network: MemoryNetwork) -> Runtime:
     """What a daemon would lend its services, on a network in memory."""
-    return Runtime(cast("Reactor", network), LogOutput(lambda _: None, render_json, "info"), Path("/nowhere"))
+    log = LogOutput(lambda _: None, render_json, "info")
+    return Runtime(cast("Reactor", network), log, Path("/nowhere"), Ports(network))
 
 
 def configure(text: str) -> Config:
