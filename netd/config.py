@@ -38,6 +38,8 @@ class ServiceConfig:
     kind: str
     name: str
     settings: ListenerSettings
+    files: str = ""
+    """A digest of the files that `settings` names and that are read once, such as certificates."""
 
     @property
     def key(self) -> str:
@@ -157,7 +159,7 @@ class _Reader:
                     "add allow = [networks] or tls.client_ca, or say open = true"
                     for listen, address in settings.exposed().items()
                 ]
-                yield ServiceConfig(kind, name, settings)
+                yield ServiceConfig(kind, name, settings, settings.digest_files())
 
 
 def _clashes(services: tuple[ServiceConfig, ...]) -> Iterator[str]:

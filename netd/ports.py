@@ -114,9 +114,7 @@ class Ports:
             if each.address == address and (address.port or address.endpoint or each.key == key):
                 return each
             if each.address.overlaps(address):
-                raise CannotStart(
-                    f"{key}: {address} overlaps {each.address}, which is open as {each.key}: needs restart"
-                )
+                raise CannotStart(f"{key}: {address} overlaps {each.address}, open as {each.key}: needs a restart")
         switch = _Switch(refuse_late=address.text.startswith("haproxy:"))
         opened = OpenPort(key, address, await self._listen(key, address, switch), switch)
         self._open.append(opened)
@@ -126,12 +124,12 @@ class Ports:
     async def _listen(self, key: str, address: Address, factory: Factory) -> IListeningPort:
         try:
             try:
-                return cast("IListeningPort", await endpoint_for(address, self._reactor).listen(factory))
+                return await endpoint_for(address, self._reactor).listen(factory)
             except CannotListenError as error:
                 if address.text[0] != ":" or error.socketError.errno not in {EAFNOSUPPORT, EADDRNOTAVAIL}:
                     raise
                 ipv4 = TCP4ServerEndpoint(self._reactor, address.port, BACKLOG, "0.0.0.0")  # noqa: S104 - asked for as ":port"
-                return await ipv4.listen(factory)
+                return cast("IListeningPort", await ipv4.listen(factory))
         except CannotListenError as error:
             raise CannotStart(f"{key}: {address}: {_bind_problem(address, error.socketError)}") from None
         except Exception as error:  # noqa: BLE001 - an endpoint plug-in may raise anything; the port is not open

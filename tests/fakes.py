@@ -7,7 +7,7 @@ from typing import TypeVar, cast
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone
-from twisted.internet.interfaces import IAddress, IProtocol
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
@@ -60,6 +60,12 @@ class MemoryNetwork(MemoryReactorClock):
 
     def seconds(self) -> float:
         return self.rightNow
+
+    def listenTCP(self, port: int, factory: Factory, backlog: int = 50, interface: str = "") -> IListeningPort:
+        listening = super().listenTCP(port, factory, backlog, interface)
+        entry = self.tcpServers[-1]
+        listening.stopListening = lambda: self.tcpServers.remove(entry)
+        return cast("IListeningPort", listening)
 
     def connect(self, host: str = "127.0.0.1", *, port: int = 0) -> Client | None:
         """A client of the `port`-th TCP port that is open; None when it is refused."""

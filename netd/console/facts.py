@@ -20,7 +20,7 @@ class ServiceFacts(TypedDict):
     name: str
     kind: str
     state: str
-    """"up", "unwell" or "down"."""
+    """"up", "unwell", "draining", "drained" or "down"."""
     reason: str
     """Why it is not up."""
     listening: list[str]
@@ -61,14 +61,14 @@ def service_facts(service: Service) -> ServiceFacts:
     """One service's."""
     listeners = service.listeners
     totals = [listener.bytes_total() for listener in listeners]
-    reason = service.health() if service.running else "not running"
+    reason = _reason(service)
     refused: Counter[str] = Counter()
     for listener in listeners:
         refused.update(listener.refused)
     return {
         "name": service.key,
         "kind": service.kind,
-        "state": "down" if not service.running else "unwell" if reason else "up",
+        "state": _state(service, reason),
         "reason": reason,
         "listening": [address for listener in listeners for address in listener.bound],
         "connections": sum(len(listener.connections) for listener in listeners),
@@ -77,6 +77,20 @@ def service_facts(service: Service) -> ServiceFacts:
         "bytes_in": sum(each[0] for each in totals),
         "bytes_out": sum(each[1] for each in totals),
     }
+
+
+def _reason(service: Service) -> str:
+    if not service.running:
+        return "not running"
+    if service.draining:
+        return "takes no new clients"
+    return service.health()
+
+
+def _state(service: Service, reason: str) -> str:
+    if service.running and service.draining:
+        return "draining" if any(listener.connections for listener in service.listeners) else "drained"
+    return "down" if not service.running else "unwell" if reason else "up"
 
 
 def daemon_facts(runtime: Runtime, host: str) -> DaemonFacts:
