@@ -300,10 +300,9 @@ class Daemon(MultiService):
     async def _stop(self) -> None:
         TwistedService.stopService(self)
         for service in reversed(list(self)):
-            if not service.running:
-                continue
             try:
-                await service.stopService()
+                await (service.stopService() if service.running else service.stop())
             except Exception:  # noqa: BLE001 - one service that fails to stop must not keep the others open
                 _log.failure("stopping failed", service=service.key)
+        await self.runtime.ports.close_unserved()
         _log.info("stopped")

@@ -46,7 +46,7 @@ class Service(service.Service):
     # --- the way up
 
     async def prepare(self) -> None:
-        """Acquire all that can fail, ports last, and serve nobody yet; raises CannotStart, and is then stopped."""
+        """Acquire all that can fail, ports last, and serve nobody yet; raises CannotStart. Then it is stopped."""
         self._serve = [await listener.prepare() for listener in self.listeners]
 
     def serve(self) -> None:
@@ -86,7 +86,7 @@ class Service(service.Service):
             serve()
 
     async def stop(self) -> None:
-        """Close everything at once."""
+        """Close everything at once, whatever of it is open: it may have prepared in part only."""
         for listener in self.listeners:
             await listener.stop()
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from twisted.conch.ssh.keys import Key
 from twisted.logger import Logger
 
-from netd.runtime import CannotStart
 from netd.ssh.config import SshSettings
 from netd.ssh.hostkeys import make_key
 
@@ -28,7 +27,7 @@ class ThrowawayKeys:
         return {name: path.with_name(path.name + ".pub") for name, path in self.private_keys.items()}
 
     def announce(self, bound: Sequence[str], host_keys: Mapping[bytes, Key]) -> None:
-        """Say which `ssh` line works, and write the files that it takes; raises CannotStart."""
+        """Say which `ssh` line works, having written the files that it takes."""
         address = next((each for each in bound if ":" in each and not each.startswith("unix")), None)
         if address is None or not self.private_keys:
             return
@@ -47,7 +46,10 @@ class ThrowawayKeys:
                 known.write_text("".join(lines))
                 config.write_text(text)
             except OSError as error:
-                raise CannotStart(f"{config}: cannot be written: {error.strerror}") from None
+                _log.warn(
+                    "{path}: cannot be written: {why}", path=str(config), why=error.strerror, service=self.service
+                )
+                continue
             _log.info("to try it: ssh -F {config} netd", config=str(config), user=name, service=self.service)
 
 
