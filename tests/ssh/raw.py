@@ -217,6 +217,11 @@ class RawClient:
         signature = USER.sign(string(self.session_id) + b"\x32" + body)
         return body + string(string(b"ssh-ed25519") + string(signature))
 
+    def wrong_request(self) -> bytes:
+        """The same with a signature in which one bit is wrong."""
+        right = self.key_request()
+        return right[:-1] + bytes((right[-1] ^ 1,))
+
     def log_in(self, user: bytes = b"ops") -> "RawClient":
         """By USER's key."""
         assert 52 in [number for number, _ in self.say(50, self.key_request(user))], self.heard

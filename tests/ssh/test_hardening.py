@@ -139,7 +139,7 @@ def test_4_a_maximum_packet_too_small_to_be_meant_is_refused(serve: Serve, stock
 
 def test_5_guesses_that_arrive_at_once_are_counted_like_others(serve: Serve, stock: RawClient) -> None:
     client = serve().connect().handshake()
-    wrong = client.key_request()[:-1] + b"\0"
+    wrong = client.wrong_request()
     guesses = b"".join(client.packet(50, wrong) for _ in range(199)) + client.packet(50, client.key_request())
     client.raw(guesses)
     assert client.numbers.count(51) <= 6

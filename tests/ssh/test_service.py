@@ -177,7 +177,7 @@ def test_an_address_that_guesses_has_to_wait_and_sessions_shows_it(serve: Serve)
     served = serve()
     for _ in range(2):
         client = served.connect("192.0.2.1").handshake()
-        client.say(50, client.key_request()[:-1] + b"\0")
+        client.say(50, client.wrong_request())
         client.wire.leave()
     assert served.network.connect("192.0.2.1") is None
     assert served.network.connect("192.0.2.2") is not None
