@@ -63,11 +63,12 @@ class SessionChannel(SSHChannel):
         self._last: list[tuple[bytes, bytes]] | None = None
         self._unread = 0
         self._input_ended = False
+        self._dismissed = False
 
     @property
     def busy(self) -> bool:
-        """Whether something runs that is to be waited for."""
-        return self.program is not None and not self.program.interactive and self._last is None
+        """Whether something is to be waited for: what runs, or that the client takes the end of what ran."""
+        return self.program is not None and (self.program.busy or self._last is not None)
 
     @property
     def doing(self) -> str:
@@ -261,6 +262,14 @@ class SessionChannel(SSHChannel):
     }
 
     # --- the end
+
+    def dismiss(self, text: str) -> bool:
+        """Let the program come to its end, see `Program.dismiss`; False when there is none or it has been told."""
+        if self.program is None or self._dismissed:
+            return False
+        self._dismissed = True
+        self.program.dismiss(text)
+        return True
 
     def hang_up(self) -> None:
         """End what runs."""

@@ -26,7 +26,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from netd.console.command import TIMED_OUT, UNKNOWN
+from netd.console.command import FAILED, TIMED_OUT, UNKNOWN
 from netd.console.text import show_bytes, show_duration
 from netd.ssh.config import CommandSettings
 
@@ -113,7 +113,7 @@ def _inherited() -> list[int]:
 class RunningCommand(ProcessProtocol):
     """A command on a channel. It is the producer of its own standard input's pipe, to know when that is full."""
 
-    interactive = False
+    busy = True
 
     def __init__(self, channel: "SessionChannel", line: str, argv: Sequence[str], settings: CommandSettings) -> None:
         self.doing = line
@@ -320,11 +320,11 @@ class RunningCommand(ProcessProtocol):
         self._signal_group(signal.Signals[f"SIG{name}"])
         return True
 
-    def say(self, text: str) -> None:
-        """Its output is its own."""
+    def dismiss(self, text: str) -> None:
+        """It ends by itself, or at its time-out."""
 
     def hang_up(self) -> None:
         if self in self._server.running:
-            self._why = self._why or ("the client is gone", 1)
+            self._why = self._why or (f"{self._argv[0]}: ended", FAILED)
             self._kill()
             self.resume()

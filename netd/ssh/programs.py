@@ -24,8 +24,10 @@ class Program(Protocol):
 
     doing: str
     """What it is, for `sessions`: "console", a verb, a command."""
-    interactive: bool
-    """Whether it waits for a person most of the time, and does not keep its connection from being idle."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether it is at work: its connection is not idle then, and a netd that stops waits for it."""
 
     def begin(self) -> None:
         """Called once, when the client knows that its request succeeded."""
@@ -48,8 +50,8 @@ class Program(Protocol):
     def signal(self, name: str) -> bool:
         """The client sends a signal, "INT"; whether that was done."""
 
-    def say(self, text: str) -> None:
-        """Tell the operator a line, if there is a place for it."""
+    def dismiss(self, text: str) -> None:
+        """Finish what is at work and wait for no person: an operator at a prompt is told why, and leaves."""
 
     def hang_up(self) -> None:
         """The client is gone: end at once, write nothing more."""
@@ -59,7 +61,7 @@ class Refusal:
     """Nothing runs: a line to standard error and an exit status."""
 
     doing = ""
-    interactive = False
+    busy = True
 
     def __init__(self, channel: "SessionChannel", text: str, status: int) -> None:
         self._channel = channel
@@ -89,7 +91,7 @@ class Refusal:
     def signal(self, name: str) -> bool:  # noqa: ARG002 - nothing runs
         return False
 
-    def say(self, text: str) -> None:
+    def dismiss(self, text: str) -> None:
         pass
 
     def hang_up(self) -> None:

@@ -145,8 +145,11 @@ class SshConnection(SSHServerTransport, Connection):
         self.server.gate.left(self.host)
 
     def close(self) -> None:
-        """Idle, or netd stops: say so, then close."""
-        self.sendDisconnect(DISCONNECT_BY_APPLICATION, b"closed by netd: idle, or stopping")
+        """Idle, or netd stops: an operator's prompt says so and leaves; where there is none, close."""
+        text = "netd is stopping" if self.server.draining else "closed by netd: idle"
+        sessions = self.server.logged.get(self.id)
+        if sessions is None or not sessions.dismiss(text):
+            self.sendDisconnect(DISCONNECT_BY_APPLICATION, text.encode())
 
     def sendDisconnect(self, reason: int, desc: bytes) -> None:
         """Say why, then close; what else the client sends is not heard."""

@@ -101,7 +101,7 @@ class Recorder:
     """A program that notes what it is told."""
 
     doing = "test"
-    interactive = False
+    busy = True
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -125,7 +125,7 @@ class Recorder:
     def signal(self, name: str) -> bool:
         return False
 
-    def say(self, text: str) -> None: ...
+    def dismiss(self, text: str) -> None: ...
 
 
 @pytest.mark.parametrize("largest", [0, 1, 255])

@@ -400,10 +400,24 @@ def test_a_resize_redraws_the_line() -> None:
     assert one.last == "ops@web1# " + "x" * 20
 
 
-def test_a_message_does_not_disturb_what_is_typed() -> None:
+def test_an_operator_at_a_prompt_is_told_why_and_leaves() -> None:
     one = Operator().type("stat")
-    one.session.say("netd stops\x1b[2J")
+    one.session.dismiss("netd stops\x1b[2J")
+    one.clock.advance(0)
     assert one.rows[-2:] == ["netd stops\\x1b[2J", "ops@web1# stat"]
+    assert one.left == [0]
+    assert one.terminal.received.endswith("\x1b[?2004l")
+
+
+def test_who_is_to_leave_sees_the_end_of_what_runs_first() -> None:
+    for line, shown in (("slow\r", "slow is done"), ("watch count\r", "run 1"), ("long\r", "line 9")):
+        one = Operator().type(line)
+        one.session.dismiss("netd stops")
+        one.clock.advance(10)
+        one.clock.advance(0)
+        assert one.left == [0], line
+        assert shown in one.rows, line
+        assert "netd stops" in one.rows, line
 
 
 def test_a_channel_that_is_gone_stops_everything() -> None:

@@ -164,6 +164,27 @@ def test_unknown_users_cost_a_hash_like_known_ones(serve: Serve, user: bytes) ->
 # --- limits over time
 
 
+class Backup:
+    """A program that does nothing but run."""
+
+    doing = "backup"
+    busy = True
+
+    def begin(self) -> None: ...
+    def receive(self, data: bytes) -> int:
+        return len(data)
+
+    def end_of_input(self) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def resize(self, width: int, height: int) -> None: ...
+    def signal(self, name: str) -> bool:
+        return False
+
+    def dismiss(self, text: str) -> None: ...
+    def hang_up(self) -> None: ...
+
+
 def test_the_ninth_connection_of_an_address_waits_until_one_has_logged_in(serve: Serve) -> None:
     served = serve()
     clients = [served.connect() for _ in range(8)]
@@ -230,14 +251,7 @@ def test_a_connection_on_which_something_runs_is_not_idle(serve: Serve) -> None:
     client = served.log_in()
     number = client.open()
     channel = served.channel(client)
-
-    class Command:
-        doing = "backup"
-        interactive = False
-
-        def hang_up(self) -> None: ...
-
-    channel.program = Command()  # type: ignore[assignment]
+    channel.program = Backup()
     for _ in range(200):
         served.network.advance(1)
     assert not client.gone
@@ -275,23 +289,61 @@ def test_draining_waits_for_what_runs_and_takes_nothing_new(serve: Serve) -> Non
     idle, busy = served.log_in(), served.log_in()
     number = busy.open()
     channel = served.channel(busy)
-
-    class Command:
-        doing = "backup"
-        interactive = False
-
-        def say(self, text: str) -> None: ...
-        def hang_up(self) -> None: ...
-
-    channel.program = Command()  # type: ignore[assignment]
+    channel.program = Backup()
     drained = Deferred.fromCoroutine(served.service.drain())
     served.network.advance(0.1)
     idle.take()
     assert idle.gone
+    assert idle.farewell == b"netd is stopping"
     assert not busy.gone
     busy.say(90, string(b"session") + uint32(1) + uint32(1000) + uint32(32768))
     assert [kind for kind, _ in busy.request(number + 1, b"exec", string(b"version"))] == [100]
     channel.end(0)
-    served.network.advance(0.1)
-    assert drained.called
+    busy.say(97, uint32(number))
+    assert not drained.called
+    for _ in range(2):
+        served.network.advance(0.1)
     assert busy.gone
+    assert drained.called
+
+
+def test_draining_waits_until_a_client_has_all_output_and_the_status(serve: Serve) -> None:
+    """OpenSSH exits with 255 when the connection ends before it has dealt with the exit status."""
+    served = serve()
+    client = served.log_in()
+    number = client.open(window=3)
+    channel = served.channel(client)
+    channel.program = Backup()
+    drained = Deferred.fromCoroutine(served.service.drain())
+    channel.write(b"all is saved")
+    channel.end(0)
+    served.network.advance(0.1)
+    assert not client.gone
+    client.say(93, uint32(number) + uint32(1000))
+    assert client.numbers[-4:] == [94, 96, 98, 97]
+    served.network.advance(0.1)
+    assert not client.gone
+    client.say(97, uint32(number))
+    for _ in range(2):
+        served.network.advance(0.1)
+    assert client.gone
+    assert drained.called
+
+
+@pytest.mark.parametrize("why", ["idle", "netd is stopping"])
+def test_an_operator_at_a_prompt_is_told_and_leaves_with_a_status(serve: Serve, why: str) -> None:
+    served = serve('keepalive = 0\nidle_timeout = "60s"')
+    client = served.log_in()
+    number = client.open()
+    client.request(number, b"pty-req", string(b"xterm") + uint32(80) + uint32(24) + bytes(8) + string(b""))
+    client.request(number, b"shell")
+    if why == "idle":
+        for _ in range(62):
+            served.network.advance(1)
+    else:
+        Deferred.fromCoroutine(served.service.drain())
+        served.network.advance(0.1)
+    client.take()
+    assert any(why.encode() in payload for kind, payload in client.heard if kind == 94)
+    assert client.numbers[-3:] == [96, 98, 97]
+    assert not client.gone
