@@ -264,12 +264,11 @@ class SessionChannel(SSHChannel):
     # --- the end
 
     def dismiss(self, text: str) -> bool:
-        """Let the program come to its end, see `Program.dismiss`; False when there is none or it has been told."""
+        """As `Program.dismiss`, and once: False when there is no program or it has been told."""
         if self.program is None or self._dismissed:
             return False
         self._dismissed = True
-        self.program.dismiss(text)
-        return True
+        return self.program.dismiss(text)
 
     def hang_up(self) -> None:
         """End what runs."""

@@ -116,10 +116,15 @@ class LimitSettings(Settings):
     """Sessions open at once on one connection, after the log-in."""
 
 
+def check_user_name(name: str) -> None:
+    """Raise ValueError for what cannot be a user's name."""
+    if not _USER.fullmatch(name):
+        raise ValueError(f"{show(name)}: a user is 1 to 32 letters, digits, _ . or -, and begins with a letter")
+
+
 def _check_users(users: dict[str, UserSettings]) -> dict[str, UserSettings]:
     for name in users:
-        if not _USER.fullmatch(name):
-            raise ValueError(f"{show(name)}: a user is 1 to 32 letters, digits, _ . or -, and begins with a letter")
+        check_user_name(name)
     return users
 
 

@@ -236,7 +236,7 @@ class InteractiveSession:
     def _complete(self, text: str) -> Sequence[str]:
         first, space, rest = text.lstrip().partition(" ")
         if not space:
-            own = [word for word in ("exit", "watch", *self.programs.names()) if word.startswith(first)]
+            own = [word for word in ("exit", "watch") if word.startswith(first)]
             return sorted([*self.console.complete(text, self.caller), *own])
         return self.console.complete(rest if first == "watch" else text, self.caller)
 

@@ -320,8 +320,8 @@ class RunningCommand(ProcessProtocol):
         self._signal_group(signal.Signals[f"SIG{name}"])
         return True
 
-    def dismiss(self, text: str) -> None:
-        """It ends by itself, or at its time-out."""
+    def dismiss(self, text: str) -> bool:  # noqa: ARG002 - it waits for no person
+        return False
 
     def hang_up(self) -> None:
         if self in self._server.running:

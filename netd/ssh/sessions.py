@@ -78,7 +78,7 @@ class Sessions(SSHConnection):
         return any(channel.busy for channel in self.open)
 
     def dismiss(self, text: str) -> bool:
-        """Let everything come to its end, operators at a prompt leave; whether anybody was told who was not before."""
+        """As `Program.dismiss`, for all that runs; whether anybody was told who was not before."""
         told = [channel.dismiss(text) for channel in self.open]
         return any(told)
 

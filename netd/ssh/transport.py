@@ -77,6 +77,9 @@ SIGNATURES = (
 MOST_QUEUED = 4096
 """Messages that may wait for the end of a key exchange: replies to what the client asked before it."""
 
+PARTING = 2.0
+"""Seconds that a client has to leave whose prompt was told that the connection is to be closed."""
+
 _GARBAGE = (
     *(Malformed, struct.error, ValueError, IndexError, TypeError, KeyError, AssertionError),
     *(UnsupportedAlgorithm, ConchError),
@@ -118,6 +121,7 @@ class SshConnection(SSHServerTransport, Connection):
         self._used = 0
         self._keyed_at = 0.0
         self._exchange_began: float | None = None
+        self._parting_since: float | None = None
 
     # --- coming and going
 
@@ -145,10 +149,12 @@ class SshConnection(SSHServerTransport, Connection):
         self.server.gate.left(self.host)
 
     def close(self) -> None:
-        """Idle, or netd stops: an operator's prompt says so and leaves; where there is none, close."""
-        text = "netd is stopping" if self.server.draining else "closed by netd: idle"
+        """Idle, `close`, or netd stops: who is at a prompt is told, and has a moment to leave; else it ends now."""
+        text = "netd is stopping" if self.server.draining else "closed by netd: idle, or an operator's wish"
         sessions = self.server.logged.get(self.id)
-        if sessions is None or not sessions.dismiss(text):
+        if sessions is not None and sessions.dismiss(text):
+            self._parting_since = self.server.clock.seconds()
+        else:
             self.sendDisconnect(DISCONNECT_BY_APPLICATION, text.encode())
 
     def sendDisconnect(self, reason: int, desc: bytes) -> None:
@@ -170,6 +176,9 @@ class SshConnection(SSHServerTransport, Connection):
         """Once a second: give up on the client, ask for new keys, or ask whether it is there, if it is time."""
         settings = self.server.settings
         if self.closing:
+            return
+        if self._parting_since is not None and now - self._parting_since >= PARTING:
+            self.close()
             return
         if not self.logged_in and settings.limits.grace and now - self.since >= settings.limits.grace:
             self.failed = self.failed or "grace"

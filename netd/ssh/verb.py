@@ -62,8 +62,8 @@ class RunningVerb:
         self._running.cancel()
         return True
 
-    def dismiss(self, text: str) -> None:
-        """It ends by itself, or at its time-out."""
+    def dismiss(self, text: str) -> bool:  # noqa: ARG002 - it waits for no person
+        return False
 
     def hang_up(self) -> None:
         if self._running is not None:
@@ -126,8 +126,9 @@ class AtTerminal:
             self._session.receive(b"\x03")
         return name == "INT"
 
-    def dismiss(self, text: str) -> None:
+    def dismiss(self, text: str) -> bool:
         self._session.dismiss(text)
+        return True
 
     def hang_up(self) -> None:
         self._session.stop()

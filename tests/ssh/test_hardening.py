@@ -125,7 +125,8 @@ class Recorder:
     def signal(self, name: str) -> bool:
         return False
 
-    def dismiss(self, text: str) -> None: ...
+    def dismiss(self, text: str) -> bool:
+        return False
 
 
 @pytest.mark.parametrize("largest", [0, 1, 255])

@@ -7,11 +7,12 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from netd.console.command import Answer, Caller, Command, Context, Failed, Role
+from netd.console.command import Answer, Caller, Command, Context, Failed, HostCommand, Role
 from netd.console.console import Console
+from netd.ssh.allowed import Refused
 from netd.ssh.interactive import InteractiveSession, Pty
 from netd.ssh.interactive_keyboard import TYPE_AHEAD
-from netd.ssh.interactive_program import NO_PROGRAMS, Program, ProgramDialogue, Programs, Refused
+from netd.ssh.interactive_program import NO_PROGRAMS, Program, ProgramDialogue, Programs
 from netd.ssh.terminal_history import History
 from tests.console.desk import Desk
 from tests.ssh.terminals import Terminal
@@ -77,7 +78,8 @@ class Operator:
         self.desk = Desk()
         self.clock = self.desk.network
         self.count = Count()
-        console = Console(self.desk.runtime, [Slow(), Long(), self.count])
+        named = {name: HostCommand(name, name, Role.VIEWER, {}) for name in programs.names()}
+        console = Console(self.desk.runtime, [Slow(), Long(), self.count], host_commands=named)
         self.terminal = Terminal(width, height)
         self.left: list[int] = []
         self.session = InteractiveSession(
@@ -342,7 +344,7 @@ def test_an_n_that_the_verb_knows_is_the_verb_s() -> None:
 
 def test_watch_says_what_it_cannot_do() -> None:
     for line, error in [
-        ("watch", "watch: what? Name a verb"),
+        ("watch", "watch: which verb?"),
         ("watch frob", "watch: frob: unknown verb"),
         ("watch close 1", "watch: close is not for repeating"),
         ("watch count -n", "watch: -n takes seconds"),
@@ -554,7 +556,12 @@ def test_an_allowed_command_is_paused_while_the_client_does_not_read_and_ends_wi
 
 
 def test_help_names_the_allowed_commands() -> None:
-    assert "Commands of this host: ping" in Operator(programs=Ping(), height=40).type("help\r").rows
+    assert "ping                  viewer" in Operator(programs=Ping(), height=40).type("help\r").rows
+
+
+def test_a_command_of_the_host_is_not_watched() -> None:
+    one = Operator(programs=Ping()).type("watch ping\r")
+    assert "only verbs are watched" in " ".join(one.rows)
 
 
 def test_the_prompt_takes_keys_again_after_a_dialogue() -> None:

@@ -181,7 +181,9 @@ class Backup:
     def signal(self, name: str) -> bool:
         return False
 
-    def dismiss(self, text: str) -> None: ...
+    def dismiss(self, text: str) -> bool:
+        return False
+
     def hang_up(self) -> None: ...
 
 
@@ -347,3 +349,18 @@ def test_an_operator_at_a_prompt_is_told_and_leaves_with_a_status(serve: Serve, 
     assert any(why.encode() in payload for kind, payload in client.heard if kind == 94)
     assert client.numbers[-3:] == [96, 98, 97]
     assert not client.gone
+    for _ in range(3):
+        served.network.advance(1)
+    assert client.gone
+
+
+def test_a_connection_that_an_operator_closes_ends_whatever_runs_on_it(serve: Serve) -> None:
+    served = serve()
+    client = served.log_in()
+    client.open()
+    served.channel(client).program = Backup()
+    (connection,) = served.service.listeners[0].connections.values()
+    connection.close()
+    client.take()
+    assert client.gone
+    assert b"an operator's wish" in client.farewell
