@@ -349,6 +349,7 @@ def test_an_operator_at_a_prompt_is_told_and_leaves_with_a_status(serve: Serve, 
     assert any(why.encode() in payload for kind, payload in client.heard if kind == 94)
     assert client.numbers[-3:] == [96, 98, 97]
     assert not client.gone
+    client.say(97, uint32(number))
     for _ in range(3):
         served.network.advance(1)
     assert client.gone
