@@ -92,8 +92,8 @@ def _overview(context: Context) -> Answer:
     parts += ["", "`help VERB` explains one, with examples; every verb takes --json."]
     if context.output.interactive:
         parts += [
-            "Here also: watch VERB [-n 2], exit. Tab completes; Up and Ctrl-R find earlier lines.",
-            "Ctrl-C stops a verb, Ctrl-D leaves.",
+            "Here also: watch VERB [-n 2]. Tab completes, Up and Ctrl-R find earlier lines,",
+            "Ctrl-C stops a verb, Ctrl-D or exit leaves.",
         ]
     documents = [_document(each) for each in verbs], [_program_document(each) for each in programs]
     return Answer({"verbs": documents[0], "commands": documents[1]}, parts)
