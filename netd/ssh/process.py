@@ -52,7 +52,7 @@ CTRL_C, CTRL_D = b"\x03", b"\x04"
 """What a client's raw terminal sends for its keys: there is no terminal here to make a signal or an end of them."""
 
 
-class _Reader(ProcessReader):
+class PipeReader(ProcessReader):
     """A pipe that is read in large pieces."""
 
     def doRead(self) -> Exception | None:
@@ -71,7 +71,7 @@ class _Reader(ProcessReader):
 class _Process(Process):
     """A process that leads a session of its own."""
 
-    processReaderFactory = _Reader
+    processReaderFactory = PipeReader
 
     def _fork(  # noqa: PLR0917 - Twisted's
         self,

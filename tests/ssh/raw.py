@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import io
 import os
 import warnings
 from typing import Any, cast
@@ -281,8 +282,16 @@ class _Realm:
         return interfaces.IConchUser, _Avatar(), lambda: None
 
 
-def stock_client(network: MemoryNetwork) -> RawClient:
-    """A client of a server as conch's documentation has it: the proof that a test of netd's can fail."""
+def keys_that_conch_reads(file: bytes) -> list[keys.Key]:
+    """Of an authorized_keys file."""
+    return list(checkers.readAuthorizedKeyFile(io.BytesIO(file)))
+
+
+def stock_client(network: MemoryNetwork, *more: Any, user_key: bytes = USER_BLOB) -> RawClient:
+    """A client of a server as conch's documentation has it: the proof that a test of netd's can fail.
+
+    `more` are other credentials checkers of its.
+    """
     host = keys.Key(ed25519.Ed25519PrivateKey.generate())
 
     class Auth(userauth.SSHUserAuthServer):
@@ -294,8 +303,8 @@ def stock_client(network: MemoryNetwork) -> RawClient:
         privateKeys = {b"ssh-ed25519": host}  # noqa: RUF012
 
     built: Any = Factory()
-    database = checkers.InMemorySSHKeyDB({b"ops": [keys.Key.fromString(USER_BLOB, type="BLOB")]})
-    built.portal = portal.Portal(_Realm(), [checkers.SSHPublicKeyChecker(database)])
+    database = checkers.InMemorySSHKeyDB({b"ops": [keys.Key.fromString(user_key, type="BLOB")]})
+    built.portal = portal.Portal(_Realm(), [checkers.SSHPublicKeyChecker(database), *more])
     built.startFactory()
     address = IPv4Address("TCP", "127.0.0.1", 40000)
     return RawClient(Client(built.buildProtocol(address), address), strict=False, stock=True)

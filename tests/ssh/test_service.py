@@ -2,6 +2,8 @@
 
 import base64
 import hashlib
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from netd.ssh.add_user import CannotDescribe, describe_user
 from netd.ssh.service import SshService
 from netd.ssh.wire import string, uint32
 from tests.fakes import MemoryNetwork, configure, result_of, runtime_on
-from tests.ssh.raw import RawClient
+from tests.ssh.raw import RawClient, stock_client
 from tests.ssh.service import AUTHORIZED, Served
 
 Serve = Callable[..., Served]
@@ -54,6 +56,14 @@ def test_a_host_key_that_others_could_read_is_refused(serve: Serve, tmp_path: Pa
     serve()
     host_key(tmp_path).chmod(mode)
     with pytest.raises(CannotStart, match="others may read or write it: chmod 600"):
+        serve()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
+def test_a_host_key_of_somebody_else_is_refused(serve: Serve, tmp_path: Path) -> None:
+    serve()
+    os.chown(host_key(tmp_path), 65534, 65534)
+    with pytest.raises(CannotStart, match="belongs to user 65534, not to this one, 0: chown it"):
         serve()
 
 
@@ -131,6 +141,9 @@ def test_13_a_security_key_must_have_been_touched(serve: Serve, options: str, fl
     line = f"{options}sk-ssh-ed25519@openssh.com {base64.b64encode(blob).decode()}"
     client = serve(authorized=line).connect().handshake()
     assert touch(client, key, blob, flags) == [answer]
+    if not options:
+        stock = stock_client(MemoryNetwork(), user_key=blob).handshake()
+        assert touch(stock, key, blob, flags) == [52]
 
 
 # --- passwords
@@ -141,6 +154,34 @@ def test_passwords_are_not_even_looked_at_unless_they_are_allowed(serve: Serve) 
     guess = string(b"ops") + string(b"ssh-connection") + string(b"password") + b"\0" + string(b"x")
     ((number, payload),) = client.say(50, guess)
     assert (number, payload) == (51, string(b"publickey") + b"\0")
+
+
+def test_two_passwords_are_checked_at_once_and_no_more(serve: Serve) -> None:
+    connection: Any = serve("password_auth = true").connect().wire.protocol
+    changed = threading.Condition()
+    running: list[int] = []
+    peak = 0
+    go_on = False
+
+    def check(number: int) -> None:
+        nonlocal peak
+        with changed:
+            running.append(number)
+            peak = max(peak, len(running))
+            changed.notify_all()
+            changed.wait_for(lambda: go_on, timeout=10)
+            running.remove(number)
+            changed.notify_all()
+
+    for number in range(6):
+        connection.server.run_in_thread(check, number)
+    with changed:
+        assert changed.wait_for(lambda: len(running) == 2, timeout=10)
+        assert not changed.wait_for(lambda: len(running) > 2, timeout=0.1)
+        go_on = True
+        changed.notify_all()
+        assert changed.wait_for(lambda: not running, timeout=10)
+    assert peak == 2
 
 
 @pytest.mark.parametrize("user", [b"nobody", b"ops", b"\xff"])
