@@ -27,6 +27,7 @@ from netd.ssh.process import RunningCommand
 from netd.ssh.sessions import Sessions
 from netd.ssh.terminal_history import History
 from netd.ssh.transport import SshConnection
+from netd.ssh.turns import Turns
 from netd.ssh.users import User
 
 HASHES_AT_ONCE = 2
@@ -45,6 +46,7 @@ class SshServer:
         self.settings = settings
         self.reactor: Reactor = runtime.reactor
         self.clock = runtime.reactor
+        self.turns = Turns(self.clock)
         self.gate = Gate(settings.limits, settings.penalty_exempt or (), self.clock)
         self.commands = {name: make_command(name, each) for name, each in settings.commands.items()}
         self.console = Console(runtime, finished=self._verb_finished, host_commands=self.commands)

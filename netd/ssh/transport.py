@@ -122,6 +122,8 @@ class SshConnection(SSHServerTransport, Connection):
         self._keyed_at = 0.0
         self._exchange_began: float | None = None
         self._parting_since: float | None = None
+        self._waits = False
+        """For its turn to read."""
 
     # --- coming and going
 
@@ -136,6 +138,7 @@ class SshConnection(SSHServerTransport, Connection):
         self.sendKexInit()
 
     def connectionLost(self, reason: Failure | None = connectionDone) -> None:
+        self.closing = True
         if not self.logged_in:
             self.server.gate.left(self.host)
             self.server.gate.punish(self.host, self.failed or "left")
@@ -264,8 +267,19 @@ class SshConnection(SSHServerTransport, Connection):
         if self.closing:
             return
         self.bytes_in += len(data)
+        self._reader.feed(data)
+        if self.logged_in:
+            self._read()
+        elif not self._waits:
+            self._waits = True
+            self.server.turns.take(self._read)
+
+    def _read(self) -> None:
+        """Take what has come, as far as it is all there."""
+        self._waits = False
+        if self.closing:
+            return
         try:
-            self._reader.feed(data)
             if not self.gotVersion:
                 self._read_version()
             while self.gotVersion and not self.closing and (payload := self._reader.next()) is not None:

@@ -336,6 +336,36 @@ def test_12_slow_handshakes_leave_room_for_others(serve: Serve) -> None:
     assert all(client.gone for client in slow)
 
 
+def test_who_leaves_before_its_turn_does_not_log_in(serve: Serve) -> None:
+    served = serve()
+    client = served.connect().handshake()
+    spend_the_turn(served, client)
+    client.raw(client.packet(50, client.key_request()))
+    assert client.numbers[-1] == 6
+    client.wire.leave()
+    served.network.advance(0)
+    assert served.service.sessions() == []
+    assert client.numbers[-1] == 6
+
+
+def test_who_waits_for_its_turn_is_served_in_the_next(serve: Serve) -> None:
+    served = serve()
+    client = served.connect().handshake()
+    spend_the_turn(served, client)
+    client.raw(client.packet(50, client.key_request()))
+    served.network.advance(0)
+    client.take()
+    assert client.numbers[-1] == 52
+
+
+def spend_the_turn(served: Served, client: RawClient) -> None:
+    def spend() -> None:
+        served.network.rightNow += 1
+
+    connection: Any = client.wire.protocol
+    connection.server.turns.take(spend)
+
+
 @pytest.mark.parametrize(
     ("number", "payload"),
     [
