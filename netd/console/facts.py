@@ -4,7 +4,7 @@ import os
 import resource
 import time
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -96,12 +96,13 @@ def _state(service: Service, reason: str) -> str:
 def daemon_facts(runtime: Runtime, host: str) -> DaemonFacts:
     """The whole daemon's."""
     services = [service_facts(service) for service in runtime.services]
+    uptime = runtime.reactor.seconds() - runtime.started
     return {
         "netd": netd_version(),
         "host": host,
         "pid": os.getpid(),
-        "started": datetime.fromtimestamp(runtime.started, UTC).isoformat(timespec="seconds"),
-        "uptime_seconds": round(runtime.reactor.seconds() - runtime.started, 1),
+        "started": (datetime.now(UTC) - timedelta(seconds=uptime)).isoformat(timespec="seconds"),
+        "uptime_seconds": round(uptime, 1),
         "cpu_seconds": round(time.process_time(), 2),
         "memory_bytes": _resident_bytes(),
         "descriptors": {"open": _open_descriptors(), "limit": resource.getrlimit(resource.RLIMIT_NOFILE)[0]},

@@ -95,14 +95,12 @@ class SshService(Service):
         return [cast("SshConnection", each) for listener in self.listeners for each in listener.connections.values()]
 
     async def drain(self) -> None:
-        """Let what runs come to its end, but no operator's prompt; who is at one is told."""
+        """Let what runs come to its end and its client take it; operators at a prompt are told, and leave."""
         self._server.draining = True
         for listener in self.listeners:
             await listener.stop_listening()
         for sessions in list(self._server.logged.values()):
-            for channel in sessions.open:
-                if channel.program is not None:
-                    channel.program.say("netd is stopping")
+            sessions.dismiss("netd is stopping")
         while connections := self._connections():
             for connection in connections:
                 logged = self._server.logged.get(connection.id)
