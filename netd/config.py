@@ -39,6 +39,8 @@ class ServiceConfig:
     kind: str
     name: str
     settings: ListenerSettings
+    files: str = ""
+    """A digest of the files that `settings` names and that are read once, such as certificates."""
 
     @property
     def key(self) -> str:
@@ -59,9 +61,14 @@ class Config:
     """In the order of the file."""
     warnings: tuple[str, ...]
 
+    @property
+    def tables(self) -> tuple[ServiceConfig, ...]:
+        """Every service, [admin] last."""
+        return (*self.services, self.admin)
+
     def addresses(self) -> Iterator[tuple[str, Address]]:
         """Every address with the full key that names it, such as ("echo.plain.listen", …)."""
-        for service in (self.admin, *self.services):
+        for service in self.tables:
             for name, addresses in service.settings.listens().items():
                 for address in addresses:
                     yield f"{service.key}.{name}", address
@@ -146,7 +153,7 @@ class _Reader:
         if not isinstance(settings, AdminSettings):
             return None
         self.mistakes += _unprotected(ADMIN, settings)
-        return ServiceConfig(ADMIN, "", settings.with_socket(self._origin, state_dir))
+        return ServiceConfig(ADMIN, "", settings.with_socket(self._origin, state_dir), settings.digest_files())
 
     def services(self, tables: dict[str, Any]) -> Iterator[ServiceConfig]:
         for kind, named in tables.items():
@@ -168,7 +175,7 @@ class _Reader:
                 self.mistakes.append(f"{key}: expected a table: settings of a service stand under [{kind}.NAME]")
             elif isinstance(settings := self.table(key, model, table), ListenerSettings):
                 self.mistakes += _unprotected(key, settings)
-                yield ServiceConfig(kind, name, settings)
+                yield ServiceConfig(kind, name, settings, settings.digest_files())
 
 
 def _unprotected(key: str, settings: ListenerSettings) -> list[str]:

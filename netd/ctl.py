@@ -45,7 +45,7 @@ def check(file: Path) -> None:
     except ConfigError as error:
         _refuse(error.mistakes)
     if any(address.endpoint for _, address in config.addresses()):
-        from netd.listener import check_endpoints  # Twisted takes a moment to import: only where it is asked
+        from netd.ports import check_endpoints  # Twisted takes a moment to import: only where it is asked
 
         if mistakes := check_endpoints(config):
             _refuse(mistakes)

@@ -1,25 +1,33 @@
-"""Config → running services: start in order, drain together, stop in reverse.
+"""Config → running services: start in order, follow the file, drain together, stop in reverse.
+
+The way up. Every service is prepared, in the order of the file, and none serves before all are. A service that cannot
+start takes those down that have, and the daemon leaves with the reason.
+
+A reload is the same for what is new; see `netd.reload`. What is removed, or replaced by a new service of the same name,
+drains beside the others and goes.
 
 The way down. The first request to stop drains every service at once: no new connections, what is in flight goes on.
 When nothing is left, or `drain_timeout` is over, or a second request comes, the services are stopped in reverse order,
-so that the first of the file, an operator's console say, goes last.
-
-A service that cannot start takes those down that have, and the daemon leaves with the reason.
+and operators' ways in last of all.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, cast
 
 from twisted.application.service import MultiService
 from twisted.application.service import Service as TwistedService
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from netd.config import Config
+from netd.config import Config, ConfigError, ServiceConfig, load
 from netd.kinds import kind_of
 from netd.log import LogOutput
+from netd.ports import Ports, check_endpoints
+from netd.reload import CannotReload, Difference, compare
 from netd.runtime import CannotStart, Reactor, Runtime
 from netd.service import Service
 
@@ -43,13 +51,17 @@ class Daemon(MultiService):
         self._reactor = reactor
         self._leave = leave
         self._starting: Deferred[None] | None = None
-        self._draining: Deferred[list[tuple[bool, Any]]] | None = None
+        self._draining: Deferred[None] | None = None
         self._stopping: Deferred[None] | None = None
-        runtime = Runtime(reactor, log, config.state_dir)
-        for each in (config.admin, *config.services):
-            kind_of(each.kind).load_service()(each, runtime).setServiceParent(self)
-        admin, *services = self
-        runtime.services = (*services, admin)
+        self._log = log
+        self._busy = ""
+        self.runtime = Runtime(reactor, log, config.state_dir, Ports(reactor), self)
+        for each in config.tables:
+            self._build(each).setServiceParent(self)
+        self.runtime.services = tuple(self)
+
+    def _build(self, config: ServiceConfig) -> Service:
+        return kind_of(config.kind).load_service()(config, self.runtime)
 
     def __iter__(self) -> Iterator[Service]:
         return (each for each in super().__iter__() if isinstance(each, Service))
@@ -69,6 +81,8 @@ class Daemon(MultiService):
         for warning in self._config.warnings:
             _log.warn("{warning}", warning=warning)
         self._make_state_directory()
+        for service in self:
+            await service.prepare()
         for service in self:
             await service.startService()
 
@@ -98,6 +112,127 @@ class Daemon(MultiService):
         except OSError as error:
             raise CannotStart(f"daemon.state_dir: {path}: not writable: {error.strerror}") from None
 
+    # --- following the file
+
+    async def reload(self) -> Difference:
+        """Read the configuration again and go over to it, or change nothing; raises CannotReload with every reason."""
+        with self._alone("a reload"):
+            try:
+                new = load(self._config.path)
+                if mistakes := check_endpoints(new):
+                    raise ConfigError(mistakes)
+                difference = compare(self._config, new)
+                await self._go_over(new, difference)
+            except (ConfigError, CannotReload) as error:
+                reasons = error.mistakes if isinstance(error, ConfigError) else error.reasons
+                for reason in reasons:
+                    _log.error("not reloaded: {reason}", reason=reason)
+                raise CannotReload(reasons) from None
+        for warning in new.warnings:
+            _log.warn("{warning}", warning=warning)
+        _log.info("reloaded: {difference}", difference=str(difference))
+        return difference
+
+    def request_reload(self, reason: str) -> None:
+        """The same for who cannot wait for an answer: the log has it."""
+        _log.info("{reason}: reloading {path}", reason=reason, path=str(self._config.path))
+        reloading = Deferred.fromCoroutine(self.reload())
+        reloading.addErrback(lambda failure: failure.trap(CannotReload))
+        reloading.addErrback(lambda failure: _log.failure("unexpected error while reloading", failure))
+
+    async def _go_over(self, new: Config, difference: Difference) -> None:
+        running = {service.key: service for service in self.runtime.services}
+        fresh: list[Service] = []
+        commits: list[Callable[[], None]] = []
+        reasons: list[str] = []
+        for config in [*difference.changed, *difference.added]:
+            if config.key in running and running[config.key].draining:
+                reasons.append(f"{config.key} is drained: resume it first")
+                continue
+            try:
+                commit = await running[config.key].adapt(config) if config.key in running else None
+                if commit is not None:
+                    commits.append(commit)
+                else:
+                    fresh.append(self._build(config))
+                    await fresh[-1].prepare()
+            except CannotStart as error:
+                reasons.append(f"{new.path}: {error}")
+        if self._draining is not None or self._stopping is not None:
+            reasons.append("the daemon is stopping")
+        if reasons:
+            for service in fresh:
+                await service.stop()
+            await self.runtime.ports.close_unserved()
+            raise CannotReload(reasons)
+        self._commit(new, difference, fresh, commits)
+        await self.runtime.ports.close_unserved()
+
+    def _commit(
+        self, new: Config, difference: Difference, fresh: Sequence[Service], commits: Sequence[Callable[[], None]]
+    ) -> None:
+        self._config = new
+        if "log.level" in difference.general:
+            self._log.level = new.log.level
+        for commit in commits:
+            commit()
+        gone = {*difference.removed, *(service.key for service in fresh)}
+        old = [service for service in self.runtime.services if service.key in gone]
+        kept = {service.key: service for service in [*self.runtime.services, *fresh] if service not in old}
+        for service in fresh:
+            service.setServiceParent(self)  # which starts it
+        self.runtime.services = tuple(kept[each.key] for each in new.tables)
+        self.services = [*old, *self.runtime.services]
+        for service in old:
+            retiring = Deferred.fromCoroutine(self._retire(service))
+            retiring.addErrback(lambda failure: _log.failure("unexpected error while a service went", failure))
+
+    async def _retire(self, service: Service) -> None:
+        service.draining = True
+        await self._drain([service])
+        if self._stopping is None:
+            await cast("Awaitable[object]", service.disownServiceParent())
+
+    @contextmanager
+    def _alone(self, what: str) -> Iterator[None]:
+        """What changes the set of services goes one at a time."""
+        if self._busy or self._starting is not None or self._draining is not None or self._stopping is not None:
+            raise CannotReload([f"{self._busy or 'starting or stopping'} is under way: try again when it is done"])
+        self._busy = what
+        try:
+            yield
+        finally:
+            self._busy = ""
+
+    # --- taking services out, and back in
+
+    async def drain_services(self, keys: Sequence[str]) -> None:
+        """Have these services take nothing new and finish what is in flight, for at most `drain_timeout`."""
+        with self._alone("a drain"):
+            if staying := [service.key for service in self.runtime.services if service.key in keys and service.lasting]:
+                raise CannotReload([f"{', '.join(staying)} stays to the end: nobody could ask for it back"])
+            services = [service for service in self.runtime.services if service.key in keys and not service.draining]
+            for service in services:
+                service.draining = True
+            await self._drain(services)
+            for service in services:
+                for connection in [each for listener in service.listeners for each in listener.connections.values()]:
+                    connection.abort()
+
+    async def resume_services(self, keys: Sequence[str]) -> None:
+        """Open their ports again; raises CannotReload."""
+        with self._alone("a resume"):
+            reasons = []
+            for service in [each for each in self.runtime.services if each.key in keys and each.draining]:
+                try:
+                    await service.resume()
+                    service.draining = False
+                except CannotStart as error:
+                    reasons.append(str(error))
+            if reasons:
+                await self.runtime.ports.close_unserved()
+                raise CannotReload(reasons)
+
     # --- the way down
 
     def request_stop(self, reason: str) -> None:
@@ -118,21 +253,36 @@ class Daemon(MultiService):
             going.addErrback(lambda failure: _log.failure("unexpected error while stopping", failure))
 
     async def _drain_and_go(self) -> None:
-        draining: Deferred[list[tuple[bool, Any]]] = DeferredList(
-            [Deferred.fromCoroutine(each.drain()) for each in self], consumeErrors=True
-        )
-        self._draining = draining
-        timeout = self._config.daemon.drain_timeout
-        timer = self._reactor.callLater(timeout, draining.cancel) if timeout else None
-        outcomes = await draining
-        if timer is not None and timer.active():
-            timer.cancel()
-        for service, (done, failure) in zip(self, outcomes, strict=True):
-            if not done and not failure.check(CancelledError):
-                _log.failure("draining failed", failure, service=service.key)
+        self._draining = Deferred.fromCoroutine(self._drain_all())
+        with suppress(CancelledError):
+            await self._draining
         if left := self._connections():
             _log.warn("cutting {connections} connection(s) that did not finish", connections=left)
         await self._go(None)
+
+    async def _drain_all(self) -> None:
+        """Say that it goes, give who asks the time to hear it, and drain."""
+        for service in self:
+            service.draining = True
+        if delay := self._config.daemon.drain_delay:
+            await deferLater(self._reactor, delay)
+        await self._drain(list(self))
+
+    async def _drain(self, services: Sequence[Service]) -> None:
+        """Drain services together until all are done, or `drain_timeout` is over."""
+        draining: Deferred[list[tuple[bool, Any]]] = DeferredList(
+            [Deferred.fromCoroutine(each.drain()) for each in services], consumeErrors=True
+        )
+        timeout = self._config.daemon.drain_timeout
+        timer = self._reactor.callLater(timeout, draining.cancel) if timeout else None
+        try:
+            outcomes = await draining
+        finally:
+            if timer is not None and timer.active():
+                timer.cancel()
+        for service, (done, failure) in zip(services, outcomes, strict=True):
+            if not done and not failure.check(CancelledError):
+                _log.failure("draining failed", failure, service=service.key)
 
     def _connections(self) -> int:
         """Connections that a drain waits for."""
@@ -152,11 +302,12 @@ class Daemon(MultiService):
 
     async def _stop(self) -> None:
         TwistedService.stopService(self)
-        for service in reversed(list(self)):
-            if not service.running:
-                continue
+        backwards = list(self)
+        backwards.reverse()
+        for service in sorted(backwards, key=lambda each: (each.for_operators, each.lasting)):
             try:
-                await service.stopService()
+                await (service.stopService() if service.running else service.stop())
             except Exception:  # noqa: BLE001 - one service that fails to stop must not keep the others open
                 _log.failure("stopping failed", service=service.key)
+        await self.runtime.ports.close_unserved()
         _log.info("stopped")

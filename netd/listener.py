@@ -8,28 +8,17 @@ from them: totals when somebody asks, idleness by one sweep a second that compar
 """
 
 import ipaddress
-import os
 import socket
 import struct
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT
 from functools import partial
 from typing import Literal, cast, get_args
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import (
-    IAddress,
-    IHandshakeListener,
-    IListeningPort,
-    IProtocol,
-    IStreamServerEndpoint,
-    ITransport,
-)
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IHandshakeListener, IProtocol, ITransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import LoopingCall, deferLater
@@ -38,14 +27,11 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from netd.config import Config
 from netd.log import Repeated
+from netd.ports import OpenPort, show_peer
 from netd.runtime import CannotStart, Runtime
 from netd.settings import Address, ListenerSettings
 from netd.tls import TlsUnusable, make_context
-
-BACKLOG = 4096
-"""Connections the kernel may hold before they are accepted; net.core.somaxconn, 4096 on current kernels, caps it."""
 
 SWEEP_INTERVAL = 1.0
 """Seconds between two looks at which connections are idle."""
@@ -61,15 +47,6 @@ TCP_INFO_BYTES_ACKED = struct.Struct("120xQ")
 
 DRAIN_TICK = 0.2
 """Seconds without a byte either way after which a connection counts as having nothing in flight while draining."""
-
-KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES = 60, 15, 4
-"""Seconds of silence, seconds between probes, probes: a peer that vanished is noticed after two minutes (tcp(7))."""
-
-FIRST_FREE_PORT = 1024
-"""The first TCP port that a program without privileges may bind."""
-
-UNIX_MODE = "660"
-"""Of a unix socket that names none: a port that only files' permissions protect is not for everybody."""
 
 Refusal = Literal["allow", "max_connections", "max_connections_per_host", "startups", "startups_per_host", "penalty"]
 """Why a connection is not made; the last three are ssh's, see netd/ssh/gate.py."""
@@ -128,7 +105,7 @@ class Connection(Protocol):
     @property
     def peer(self) -> str:
         """Who is connected, for a person: "192.0.2.1:4711", "[2001:db8::1]:4711" or "unix"."""
-        return _show_peer(self.transport.getPeer())
+        return show_peer(self.transport.getPeer())
 
     def close(self) -> None:
         """Send what is written, then close; once the peer takes nothing for LINGER seconds, abort.
@@ -153,6 +130,23 @@ class Port:
     build: Callable[[], Connection]
 
 
+class _Nothing(Factory):
+    """Stands where a TLS factory expects the factory it wraps; `_Tls` hands it protocols instead."""
+
+    noisy = False
+
+
+class _Tls:
+    """Wraps the connections of a listener in TLS."""
+
+    def __init__(self, context: CertificateOptions) -> None:
+        self._factory = TLSMemoryBIOFactory(context, False, _Nothing())
+
+    def wrap(self, connection: Connection) -> IProtocol:
+        """What a transport is given in place of the connection."""
+        return cast("IProtocol", self._factory.protocol(self._factory, connection))
+
+
 class Listener:
     """The ports of one service with their common limits and the table of their connections."""
 
@@ -161,7 +155,6 @@ class Listener:
         self.closing = False
         self.accepted = 0
         self.refused: Counter[Refusal] = Counter()
-        self.bound: list[str] = []
         self._service = service
         self._ports = ports
         self._settings = settings
@@ -169,7 +162,7 @@ class Listener:
         self._clock = runtime.reactor
         self._per_host: dict[str, int] = {}
         self._finished = [0, 0]
-        self._listening: list[IListeningPort] = []
+        self._open: list[OpenPort] = []
         self._sweeping: LoopingCall | None = None
         self._taken: dict[int, int] = {}
         self._refusals = {
@@ -180,61 +173,68 @@ class Listener:
     # --- life
 
     async def bind(self) -> None:
-        """Open every port; raises CannotStart, with none left open, when one cannot be."""
-        context = None
-        if self._settings.tls is not None:
+        """Open every port and serve; raises CannotStart, with none left open, when one cannot be."""
+        try:
+            serve = await self.prepare()
+        except CannotStart:
+            await self._runtime.ports.close_unserved()
+            raise
+        serve()
+
+    async def prepare(
+        self, ports: Sequence[Port] | None = None, settings: ListenerSettings | None = None
+    ) -> Callable[[], None]:
+        """Open what these ports and settings need, by default those it has; the answer puts them in force.
+
+        Raises CannotStart. What was opened in vain, and what is no longer served, `Ports.close_unserved` closes.
+        """
+        ports = self._ports if ports is None else ports
+        settings = self._settings if settings is None else settings
+        tls = None
+        if settings.tls is not None:
             try:
-                context = make_context(self._settings.tls)
+                tls = _Tls(make_context(settings.tls))
             except TlsUnusable as error:
                 raise CannotStart(f"{self._service}.tls.{error}") from None
-        try:
-            for port in self._ports:
-                for address in port.addresses:
-                    factory = _Gate(self, port, context, refuse_late=address.text.startswith("haproxy:"))
-                    await self._bind(port, address, factory)
-        except CannotStart:
-            await self.stop()
-            raise
-        self._sweeping = LoopingCall(self._sweep)
-        self._sweeping.clock = self._clock
-        self._sweeping.start(SWEEP_INTERVAL, now=False).addErrback(
-            lambda failure: _log.failure("the sweep for idle connections stopped", failure, service=self._service)
-        )
+        opened = [
+            (port, await self._runtime.ports.open(port.key, address)) for port in ports for address in port.addresses
+        ]
+        return partial(self._serve, opened, ports, settings, tls)
 
-    async def _bind(self, port: Port, address: Address, factory: Factory) -> None:
-        try:
-            try:
-                listening = await endpoint_for(address, self._runtime.reactor).listen(factory)
-            except CannotListenError as error:
-                if address.text[0] != ":" or error.socketError.errno not in {EAFNOSUPPORT, EADDRNOTAVAIL}:
-                    raise
-                ipv4 = TCP4ServerEndpoint(self._runtime.reactor, address.port, BACKLOG, "0.0.0.0")  # noqa: S104 - asked for as ":port"
-                listening = await ipv4.listen(factory)
-        except CannotListenError as error:
-            raise CannotStart(f"{port.key}: {address}: {_bind_problem(address, error.socketError)}") from None
-        except Exception as error:  # noqa: BLE001 - an endpoint plug-in may raise anything; the port is not open
-            raise CannotStart(f"{port.key}: {address}: {error or type(error).__name__}") from None
-        self._listening.append(listening)
-        self._set_options(getattr(listening, "socket", None))
-        shown = _show_peer(listening.getHost()) if not address.endpoint else address.text
-        self.bound.append(shown)
-        _log.info("listening on {address}", address=shown, service=self._service)
+    def _serve(
+        self,
+        opened: Sequence[tuple[Port, OpenPort]],
+        ports: Sequence[Port],
+        settings: ListenerSettings,
+        tls: _Tls | None,
+    ) -> None:
+        before, self._open = self._open, [each for _, each in opened]
+        self._ports, self._settings = ports, settings
+        for port, each in opened:
+            each.serve(self, partial(self._admit, port, tls), keepalive=settings.tcp_keepalive)
+        for each in before:
+            if each.owner is self and each not in self._open:
+                each.hold()
+        if self._sweeping is None:
+            self._sweeping = LoopingCall(self._sweep)
+            self._sweeping.clock = self._clock
+            self._sweeping.start(SWEEP_INTERVAL, now=False).addErrback(
+                lambda failure: _log.failure("the sweep for idle connections stopped", failure, service=self._service)
+            )
 
-    def _set_options(self, listening: socket.socket | None) -> None:
-        """Set on the listening socket what accepted ones inherit from it on Linux (tcp(7))."""
-        if listening is None or listening.family not in {socket.AF_INET, socket.AF_INET6}:
-            return
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self._settings.tcp_keepalive:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+    def _admit(self, port: Port, tls: _Tls | None, address: IAddress) -> IProtocol | None:
+        connection = self.admit(port, address)
+        return connection if tls is None or connection is None else tls.wrap(connection)
+
+    @property
+    def bound(self) -> list[str]:
+        """The addresses it serves, for a person."""
+        return [each.shown for each in self._open]
 
     async def stop_listening(self) -> None:
-        """Close the ports; connections go on."""
-        ports, self._listening = self._listening, []
-        await gatherResults([maybeDeferred(port.stopListening) for port in ports])
+        """Close the ports, but those that another listener has taken over; connections go on."""
+        ports, self._open = self._open, []
+        await self._runtime.ports.close([each for each in ports if each.owner is self])
 
     async def drain(self) -> None:
         """Stop accepting and close each connection once nothing moves on it; ends when none is left, or cancelled."""
@@ -253,6 +253,7 @@ class Listener:
         await self.stop_listening()
         if self._sweeping is not None and self._sweeping.running:
             self._sweeping.stop()
+            self._sweeping = None
         for connection in list(self.connections.values()):
             connection.abort()
         while self.connections:
@@ -376,82 +377,10 @@ class Listener:
         )
 
 
-class _Gate(Factory):
-    """Twisted's way to a listener: admits or refuses, and wraps in TLS what is admitted."""
-
-    noisy = False
-
-    def __init__(
-        self, listener: Listener, port: Port, context: CertificateOptions | None, *, refuse_late: bool
-    ) -> None:
-        self._listener = listener
-        self._port = port
-        self._refuse_late = refuse_late
-        self._tls = TLSMemoryBIOFactory(context, False, _Nothing()) if context is not None else None
-
-    def buildProtocol(self, address: IAddress) -> IProtocol | None:  # type: ignore[override]  # Factory's says Protocol
-        connection = self._listener.admit(self._port, address)
-        if connection is None:
-            return _Refused() if self._refuse_late else None
-        if self._tls is not None:
-            return cast("IProtocol", self._tls.protocol(self._tls, connection))
-        return connection
-
-
-class _Nothing(Factory):
-    """Stands where a TLS factory expects the factory it wraps; `_Gate` hands it protocols instead."""
-
-    noisy = False
-
-
-class _Refused(Protocol):
-    """For endpoints that wrap protocols, such as haproxy:, and cannot take None for one."""
-
-    def connectionMade(self) -> None:
-        cast("ITransport", self.transport).loseConnection()
-
-
-# --- addresses
-
-
-def endpoint_for(address: Address, reactor: object) -> IStreamServerEndpoint:
-    """The Twisted endpoint of an address; raises ValueError for an endpoint string that Twisted does not understand."""
-    if not address.endpoint:
-        tcp = TCP6ServerEndpoint if ":" in address.host else TCP4ServerEndpoint
-        return cast("IStreamServerEndpoint", tcp(reactor, address.port, BACKLOG, address.host))
-    text = address.endpoint
-    if text.startswith("unix:") and ":mode=" not in text:
-        text += f":mode={UNIX_MODE}"
-    return cast("IStreamServerEndpoint", serverFromString(reactor, text))
-
-
-def check_endpoints(config: Config) -> list[str]:
-    """Mistakes in endpoint strings, a line each, as far as they show without opening anything."""
-    mistakes = []
-    for key, address in config.addresses():
-        if not address.endpoint or address.endpoint.startswith("systemd:"):
-            continue  # systemd's descriptors are there when it starts the daemon, and only then
-        try:
-            endpoint_for(address, object())
-        except (ValueError, TypeError) as error:
-            mistakes.append(f"{config.path}: {key}: {address}: {error}")
-    return mistakes
-
-
 def _host_of(address: IAddress) -> str:
     if isinstance(address, IPv4Address | IPv6Address):
         return str(address.host).removeprefix("::ffff:")
     return ""
-
-
-def _show_peer(address: object) -> str:
-    if isinstance(address, IPv4Address):
-        return f"{address.host}:{address.port}"
-    if isinstance(address, IPv6Address):
-        host = str(address.host)
-        mapped = host.removeprefix("::ffff:")
-        return f"[{host}]:{address.port}" if mapped == host else f"{mapped}:{address.port}"
-    return "unix"
 
 
 def _bytes_taken(transport: ITransport) -> int:
@@ -461,16 +390,3 @@ def _bytes_taken(transport: ITransport) -> int:
         return 0
     info = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES_ACKED.size)
     return int(TCP_INFO_BYTES_ACKED.unpack(info)[0])
-
-
-def _bind_problem(address: Address, error: OSError | str) -> str:
-    if isinstance(error, str):  # a unix socket's lock file names a process that lives
-        return "Address already in use; a running process holds its .lock file"
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    match error.errno:
-        case code if code == EADDRINUSE:
-            find = f"ss -ltnp 'sport = :{address.port}'" if address.port else "ss -lxp"
-            return f"{reason}; find out by whom: {find}"
-        case code if code == EACCES and 0 < address.port < FIRST_FREE_PORT:
-            return f"{reason}; ports below {FIRST_FREE_PORT} need root, CAP_NET_BIND_SERVICE or socket activation"
-    return reason

@@ -11,29 +11,20 @@ import signal
 import sys
 from collections.abc import Callable
 
-from twisted.logger import Logger
-
 from netd.runtime import CannotStart, Reactor
 
-_log = Logger()
 
+def handle_signals(
+    reactor: Reactor, request_stop: Callable[[str], object], request_reload: Callable[[str], object]
+) -> None:
+    """SIGTERM and SIGINT stop, SIGHUP reloads, SIGUSR1 does no harm. Called once the reactor runs, whose own go."""
 
-def handle_signals(reactor: Reactor, request_stop: Callable[[str], object]) -> None:
-    """SIGTERM and SIGINT ask to stop; SIGHUP and SIGUSR1 do no harm. Called once the reactor runs, whose own go."""
+    def pass_on(request: Callable[[str], object]) -> Callable[[int, object], None]:
+        return lambda number, _frame: reactor.callFromThread(request, signal.Signals(number).name)
 
-    def stop(number: int, _frame: object) -> None:
-        reactor.callFromThread(request_stop, signal.Signals(number).name)
-
-    def decline(number: int, _frame: object) -> None:
-        reactor.callFromThread(
-            _log.warn,
-            "{signal}: the running configuration stays; check a new one with `netdctl check FILE`, then restart",
-            signal=signal.Signals(number).name,
-        )
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGHUP, decline)
+    signal.signal(signal.SIGTERM, pass_on(request_stop))
+    signal.signal(signal.SIGINT, pass_on(request_stop))
+    signal.signal(signal.SIGHUP, pass_on(request_reload))
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 

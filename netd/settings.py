@@ -4,6 +4,8 @@ Nothing here imports Twisted, so that `netdctl check` stays quick. A validator r
 completes "echo.plain.listen: …"; `netd.config` puts the key in front.
 """
 
+import contextlib
+import hashlib
 import ipaddress
 import os
 import re
@@ -370,6 +372,16 @@ class ListenerSettings(Settings):
     own_login: ClassVar[bool] = False
     """Whether clients of this kind log in, so that its ports are never unprotected."""
 
+    def digest_files(self) -> str:
+        """Of what the TLS files hold, so that a reload sees that a certificate was renewed."""
+        if self.tls is None:
+            return ""
+        digest = hashlib.sha256()
+        for pem in (self.tls.certificate, self.tls.private_key, self.tls.client_ca):
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                digest.update(hashlib.sha256(pem.read().encode() if pem else b"").digest())
+        return digest.hexdigest()
+
     def warnings(self) -> list[str]:
         """What is probably not meant although it is no mistake, a line each that begins with the key."""
         return []
@@ -398,6 +410,8 @@ class DaemonSettings(Settings):
     """What must survive a restart, created 0700. Default: $STATE_DIRECTORY, else "state" beside this file."""
     drain_timeout: Duration = 10.0
     """When stopping, how long connections may go on to finish before they are cut."""
+    drain_delay: Duration = 0.0
+    """When stopping, how long /readyz says no before ports close, so that a load balancer stops sending clients."""
     fastio: StrictBool = True
     """The fast reactor. `twistd --reactor=…` wins over it."""
 

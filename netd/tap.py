@@ -49,7 +49,7 @@ class Options(usage.Options):
             from netd.fastio.reactor import install
 
             install()
-        from netd.listener import check_endpoints
+        from netd.ports import check_endpoints
 
         if mistakes := check_endpoints(self.config):
             refuse(mistakes)
@@ -84,7 +84,7 @@ def makeService(options: Options) -> IService:
     reactor = cast("Reactor", installed)
     raise_descriptor_limit(SELECT_DESCRIPTORS if isinstance(installed, SelectReactor) else None)
     daemon = Daemon(options.config, options.log, reactor, partial(leave, reactor))
-    reactor.callWhenRunning(handle_signals, reactor, daemon.request_stop)
+    reactor.callWhenRunning(handle_signals, reactor, daemon.request_stop, daemon.request_reload)
     syslog = options.parent is not None and options.parent.get("syslog")
     return cast("IService", daemon if syslog else _Logging(daemon, options.log))
 

@@ -7,13 +7,14 @@ from typing import TypeVar, cast
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone
-from twisted.internet.interfaces import IAddress, IProtocol
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
 from netd.config import Config, parse
 from netd.log import LogOutput, render_json
+from netd.ports import Ports
 from netd.runtime import Reactor, Runtime
 
 T = TypeVar("T")
@@ -60,6 +61,12 @@ class MemoryNetwork(MemoryReactorClock):
     def seconds(self) -> float:
         return self.rightNow
 
+    def listenTCP(self, port: int, factory: Factory, backlog: int = 50, interface: str = "") -> IListeningPort:
+        listening = super().listenTCP(port, factory, backlog, interface)
+        entry = self.tcpServers[-1]
+        listening.stopListening = lambda: self.tcpServers.remove(entry)
+        return cast("IListeningPort", listening)
+
     def connect(self, host: str = "127.0.0.1", *, port: int = 0) -> Client | None:
         """A client of the `port`-th TCP port that is open; None when it is refused."""
         factory = cast("Factory", self.tcpServers[port][1])
@@ -76,7 +83,8 @@ class MemoryNetwork(MemoryReactorClock):
 
 def runtime_on(network: MemoryNetwork) -> Runtime:
     """What a daemon would lend its services, on a network in memory."""
-    return Runtime(cast("Reactor", network), LogOutput(lambda _: None, render_json, "info"), Path("/nowhere"))
+    log = LogOutput(lambda _: None, render_json, "info")
+    return Runtime(cast("Reactor", network), log, Path("/nowhere"), Ports(network))
 
 
 def configure(text: str) -> Config:

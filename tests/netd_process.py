@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,10 +57,14 @@ class Netd:
 
     def wait_for(self, text: str, timeout: float = START_TIMEOUT) -> None:
         """Wait until a message that holds `text` is logged."""
+        self.wait_until(lambda: any(text in message for message in self.messages), text, timeout)
+
+    def wait_until(self, true: Callable[[], bool], what: str, timeout: float = START_TIMEOUT) -> None:
+        """Wait until something is true of the daemon."""
         deadline = time.monotonic() + timeout
-        while not any(text in message for message in self.messages):
+        while not true():
             assert self.process.poll() is None, f"netd ended with {self.process.returncode}: {self.stderr}"
-            assert time.monotonic() < deadline, f"no {text!r} in {self.messages} {self.stderr}"
+            assert time.monotonic() < deadline, f"no {what!r} in {self.messages} {self.stderr}"
             time.sleep(0.02)
 
     def port(self, service: str, index: int = 0) -> int:

@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from netd.config import Config, parse
+from netd.config import load
 from netd.daemon import Daemon
 from netd.log import LogOutput, render_text
 from netd.runtime import CannotStart, Reactor
@@ -25,11 +25,11 @@ listen = "127.0.0.1:1002"
 class Running:
     """A daemon on a network in memory, and why it left."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, path: Path) -> None:
         self.network = MemoryNetwork()
         self.left: list[CannotStart | None] = []
         log = LogOutput(lambda _: None, render_text, "info")
-        self.daemon = Daemon(config, log, cast("Reactor", self.network), self.left.append)
+        self.daemon = Daemon(load(path, {}), log, cast("Reactor", self.network), self.left.append)
 
     def start(self) -> None:
         self.daemon.startService()
@@ -40,9 +40,15 @@ class Running:
         return [port for port, *_ in self.network.tcpServers]
 
 
+def config(directory: Path) -> Path:
+    path = directory / "netd.toml"
+    path.write_text(TWO)
+    return path
+
+
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
-    running = Running(parse(TWO.encode(), tmp_path / "netd.toml", {}))
+    running = Running(config(tmp_path))
     running.start()
     yield running
     running.network.advance(60)
@@ -50,7 +56,7 @@ def running(tmp_path: Path) -> Iterator[Running]:
 
 
 def test_services_start_in_the_order_of_the_file_once_the_reactor_runs(tmp_path: Path) -> None:
-    running = Running(parse(TWO.encode(), tmp_path / "netd.toml", {}))
+    running = Running(config(tmp_path))
     running.daemon.startService()
     assert running.open_ports == []
     running.network.run()
@@ -108,7 +114,7 @@ def test_a_reactor_that_stops_by_itself_stops_the_services(running: Running) -> 
 
 def test_a_state_directory_that_cannot_be_made_is_the_reason_to_leave(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("in the way")
-    running = Running(parse(TWO.encode(), tmp_path / "netd.toml", {}))
+    running = Running(config(tmp_path))
     running.start()
     (reason,) = running.left
     assert str(reason) == f"daemon.state_dir: {tmp_path}/state: not writable: File exists"

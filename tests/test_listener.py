@@ -6,7 +6,8 @@ import pytest
 from twisted.internet.address import IPv6Address
 from twisted.internet.defer import Deferred
 
-from netd.listener import LINGER, Connection, Listener, Port, check_endpoints
+from netd.listener import LINGER, Connection, Listener, Port
+from netd.ports import check_endpoints
 from tests.fakes import MemoryNetwork, configure, result_of, runtime_on
 
 

@@ -5,6 +5,7 @@ still ask.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from typing import Any, ClassVar, cast
@@ -28,7 +29,7 @@ from netd.config import ServiceConfig
 from netd.console.command import Caller, Role
 from netd.console.console import Console
 from netd.listener import Listener, Port
-from netd.runtime import CannotStart, Runtime
+from netd.runtime import Runtime
 from netd.service import Service
 from netd.settings import ListenerSettings
 from netd.stats import Figure, gauge
@@ -46,6 +47,7 @@ class AdminService(Service):
     """What operators reach netd by, beside ssh."""
 
     kind = "admin"
+    for_operators = True
     lasting = True
     figures: ClassVar[dict[str, Figure]] = {"watchers": gauge("Pages that are open")}
 
@@ -59,17 +61,19 @@ class AdminService(Service):
         self._site = self._make_site()
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = runtime.reactor
-        if self._settings.socket is not None:
-            address = address_of(self._settings.socket, for_group=self._settings.socket_group is not None)
-            build = partial(HttpConnection, self._site.answer, runtime.reactor.seconds, trusted=True)
-            self.listeners.append(
-                Listener(config.key, [Port("admin.socket", [address], build)], SOCKET_SETTINGS, runtime)
-            )
-        if self._settings.listen:
-            build = partial(HttpConnection, self._site.answer, runtime.reactor.seconds)
-            self.listeners.append(
-                Listener(config.key, [Port("admin.listen", self._settings.listen, build)], self._settings, runtime)
-            )
+        self._shown = Listener(config.key, self._shown_ports(self._settings), self._settings, runtime)
+        self.listeners = [Listener(config.key, self._socket_ports(), SOCKET_SETTINGS, runtime), self._shown]
+
+    def _socket_ports(self) -> list[Port]:
+        path, group = self._settings.socket, self._settings.socket_group
+        if path is None:
+            return []
+        build = partial(HttpConnection, self._site.answer, self.runtime.reactor.seconds, trusted=True)
+        return [Port("admin.socket", [address_of(path, for_group=group is not None)], build)]
+
+    def _shown_ports(self, settings: AdminSettings) -> list[Port]:
+        build = partial(HttpConnection, self._site.answer, self.runtime.reactor.seconds)
+        return [Port("admin.listen", settings.listen, build)]
 
     def _make_site(self) -> Site:
         self._console = Console(self.runtime, finished=self._audit)
@@ -93,21 +97,30 @@ class AdminService(Service):
 
     # --- life
 
-    async def start(self) -> None:
-        path = self._settings.socket
+    async def prepare(self) -> None:
+        path, group = self._settings.socket, self._settings.socket_group
         if path is not None:
             clear_away(path)
-        await super().start()
-        if path is not None and self._settings.socket_group is not None:
-            try:
-                give_to_group(path, self._settings.socket_group)
-            except CannotStart:
-                await super().stop()
-                raise
+        await super().prepare()
+        if path is not None and group is not None:
+            give_to_group(path, group)
+
+    def serve(self) -> None:
+        super().serve()
         self._lag.start()
         self._ticking.start(TICK, now=True).addErrback(
             lambda failure: _log.failure("the admin page's clock stopped", failure, service=self.key)
         )
+
+    async def adapt(self, config: ServiceConfig) -> Callable[[], None]:
+        settings = cast("AdminSettings", config.settings)
+        serve = await self._shown.prepare(self._shown_ports(settings), settings)
+
+        def commit() -> None:
+            self._site.hosts = settings.hosts
+            serve()
+
+        return commit
 
     async def drain(self) -> None:
         """Nothing: it stays until the end."""

@@ -75,8 +75,9 @@ class VerbName(click.ParamType[str]):
     name = "verb"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        verbs = cast("Console", ctx.obj).commands
-        return _items(sorted({word for verb in verbs for word in verb.split()[:1]}), incomplete)
+        console = cast("Console", ctx.obj)
+        words = {verb.split()[0] for verb in console.commands} | set(console.host_commands)
+        return _items(sorted(words), incomplete)
 
 
 class DurationOption(click.ParamType[float]):
@@ -121,6 +122,10 @@ def parse(command: "Command", words: Sequence[str], console: "Console") -> dict[
         return {"json": "--json" in words, "help": True}
     try:
         context = _click(command).make_context(command.name, list(words), obj=console)
+    except click.MissingParameter as error:
+        raise Wrong(_one_line(error.format_message())) from None
+    except click.BadParameter as error:
+        raise Wrong(_one_line(error.message).replace("'", "")) from None
     except click.UsageError as error:
         raise Wrong(_one_line(error.format_message())) from None
     return context.params

@@ -63,6 +63,18 @@ class Caller:
     """The number of the connection the caller came by, 0 when there is none."""
 
 
+@dataclass(frozen=True, slots=True)
+class HostCommand:
+    """A program of the host that users may run beside the verbs, for `help` and completion."""
+
+    name: str
+    usage: str
+    """What to type: "ping -c {n} {host}"."""
+    role: Role
+    choices: Mapping[str, str]
+    """What {n} may be: a regular expression."""
+
+
 class Output(Protocol):
     """Where a verb's text goes. `netd.console.output` has the ones that netd uses."""
 

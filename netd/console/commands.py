@@ -2,6 +2,7 @@
 
 from netd.console.command import Command
 from netd.console.connections import Close, Connections
+from netd.console.control import Drain, Reload, Resume
 from netd.console.help import Help, Version, WhoAmI
 from netd.console.logs import LogLevel, LogTail
 from netd.console.services import Services, Stats, Status
@@ -17,6 +18,9 @@ BUILT_IN: tuple[Command, ...] = (
     LogLevel(),
     LogTail(),
     Sessions(),
+    Reload(),
+    Drain(),
+    Resume(),
     WhoAmI(),
     Version(),
 )

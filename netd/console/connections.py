@@ -100,7 +100,7 @@ class Close(Command):
     name = "close"
     summary = "Close connections"
     details = (
-        "What is written is still sent, for five seconds at most; with --now the connection is cut at once. "
+        "What is written is still sent, for as long as the client takes it; with --now the connection is cut at once. "
         "The client may come again: `allow` in the configuration keeps it out."
     )
     examples = (

@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError  # noqa: A004 - it is not the builtin
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from wcwidth import wrap
 
 from netd.console import arguments
 from netd.console.command import (
@@ -22,6 +23,7 @@ from netd.console.command import (
     Command,
     Context,
     Failed,
+    HostCommand,
     NotPermitted,
     Output,
 )
@@ -47,12 +49,18 @@ class Console:
     """Every verb of a daemon: the built-in ones, those of its services, and `extra_commands`.
 
     `finished` is told of each verb that ran or was refused, with its exit status; 130 is one that was cancelled.
+    `host_commands` are run by somebody else; here they are known by name.
     """
 
     def __init__(
-        self, runtime: Runtime, extra_commands: Sequence[Command] = (), finished: Finished | None = None
+        self,
+        runtime: Runtime,
+        extra_commands: Sequence[Command] = (),
+        finished: Finished | None = None,
+        host_commands: Mapping[str, HostCommand] | None = None,
     ) -> None:
         self.runtime = runtime
+        self.host_commands = host_commands or {}
         self._extra = extra_commands
         self._finished = finished
 
@@ -116,7 +124,7 @@ class Console:
         """Say on standard error what went wrong; returns the exit status."""
         match error:
             case arguments.Wrong():
-                _complain(command.name, str(error), output)
+                complain(command.name, str(error), output)
                 output.error(f"usage: {arguments.usage(command)}\n")
                 return USAGE
             case NotPermitted():
@@ -130,7 +138,7 @@ class Console:
                 _log.failure("the verb {verb} failed", Failure(error), verb=command.name)
                 error = Failed("internal error; the daemon's log says more")
                 status = FAILED
-        _complain(command.name, str(error), output)
+        complain(command.name, str(error), output)
         return status
 
     def _answer(self, command: Command, values: Mapping[str, Any], caller: Caller, output: Output) -> Deferred[Answer]:
@@ -141,10 +149,11 @@ class Console:
     def _refuse_unknown(self, words: Sequence[str], name: str, output: Output) -> int:
         commands = self.commands
         if group := [each for each in commands if each.split()[0] == words[0]]:
-            _complain(name, f"which one? {', '.join(group)}", output)
+            complain(name, f"which one? {', '.join(group)}", output)
             return USAGE
-        hint = arguments.did_you_mean(" ".join(words[:2]), commands) or arguments.did_you_mean(words[0], commands)
-        _complain(name, f"unknown verb{hint or '; help lists them'}", output)
+        known = [*commands, *self.host_commands]
+        hint = arguments.did_you_mean(" ".join(words[:2]), known) or arguments.did_you_mean(words[0], known)
+        complain(name, f"unknown verb{hint or '; help lists them'}", output)
         return UNKNOWN
 
     def complete(self, text: str, caller: Caller) -> list[str]:
@@ -155,11 +164,22 @@ class Console:
             rest = words[len(command.name.split()) :]
             return arguments.complete(command, rest, last, self)
         at = len(words)
-        names = [each.split() for each, verb in self.commands.items() if verb.role <= caller.role]
+        known = [(name, verb.role) for name, verb in self.commands.items()]
+        known += [(each.name if not words else each.usage, each.role) for each in self.host_commands.values()]
+        names = [name.split() for name, role in known if role <= caller.role]
         return sorted(
-            {each[at] for each in names if len(each) > at and each[:at] == words and each[at].startswith(last)}
+            {
+                each[at]
+                for each in names
+                if len(each) > at and each[:at] == words and each[at].startswith(last) and "{" not in each[at]
+            }
         )
 
 
-def _complain(name: str, text: str, output: Output) -> None:
-    output.error(f"{paint(name + ':', 'bad', colour=output.colour)} {text}\n")
+def complain(name: str, text: str, output: Output) -> None:
+    """Say on standard error what is wrong with a verb: a line, or several on a narrow terminal."""
+    line = printable(f"{name}: {text}")
+    lines = wrap(line, output.width) if output.width else [line]
+    if lines[0].startswith(f"{name}:"):
+        lines[0] = paint(f"{name}:", "bad", colour=output.colour) + lines[0].removeprefix(f"{name}:")
+    output.error("".join(f"{line}\n" for line in lines))

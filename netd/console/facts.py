@@ -4,7 +4,7 @@ import os
 import resource
 import time
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +20,7 @@ class ServiceFacts(TypedDict):
     name: str
     kind: str
     state: str
-    """"up", "unwell" or "down"."""
+    """"up", "unwell", "draining", "drained" or "down"."""
     reason: str
     """Why it is not up."""
     listening: list[str]
@@ -61,14 +61,14 @@ def service_facts(service: Service) -> ServiceFacts:
     """One service's."""
     listeners = service.listeners
     totals = [listener.bytes_total() for listener in listeners]
-    reason = service.health() if service.running else "not running"
+    reason = _reason(service)
     refused: Counter[str] = Counter()
     for listener in listeners:
         refused.update(listener.refused)
     return {
         "name": service.key,
         "kind": service.kind,
-        "state": "down" if not service.running else "unwell" if reason else "up",
+        "state": _state(service, reason),
         "reason": reason,
         "listening": [address for listener in listeners for address in listener.bound],
         "connections": sum(len(listener.connections) for listener in listeners),
@@ -79,15 +79,30 @@ def service_facts(service: Service) -> ServiceFacts:
     }
 
 
+def _reason(service: Service) -> str:
+    if not service.running:
+        return "not running"
+    if service.draining:
+        return "takes no new clients"
+    return service.health()
+
+
+def _state(service: Service, reason: str) -> str:
+    if service.running and service.draining:
+        return "draining" if any(listener.connections for listener in service.listeners) else "drained"
+    return "down" if not service.running else "unwell" if reason else "up"
+
+
 def daemon_facts(runtime: Runtime, host: str) -> DaemonFacts:
     """The whole daemon's."""
     services = [service_facts(service) for service in runtime.services]
+    uptime = runtime.reactor.seconds() - runtime.started
     return {
         "netd": netd_version(),
         "host": host,
         "pid": os.getpid(),
-        "started": datetime.fromtimestamp(runtime.started, UTC).isoformat(timespec="seconds"),
-        "uptime_seconds": round(runtime.reactor.seconds() - runtime.started, 1),
+        "started": (datetime.now(UTC) - timedelta(seconds=uptime)).isoformat(timespec="seconds"),
+        "uptime_seconds": round(uptime, 1),
         "cpu_seconds": round(time.process_time(), 2),
         "memory_bytes": resident_bytes(),
         "descriptors": {"open": _open_descriptors(), "limit": resource.getrlimit(resource.RLIMIT_NOFILE)[0]},

@@ -4,14 +4,17 @@ import platform
 import socket
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from netd.console.arguments import VerbName, did_you_mean, options_help, usage
-from netd.console.command import Answer, Command, Context, Failed
+from netd.console.command import Answer, Command, Context, Failed, HostCommand
 from netd.console.facts import netd_version
 from netd.console.table import Cell, Column, Line, Part, Table
+
+if TYPE_CHECKING:
+    from netd.console.console import Console
 
 
 def describe(command: Command) -> Answer:
@@ -59,30 +62,69 @@ class Help(Command):
 
     async def run(self, arguments: Mapping[str, Any], context: Context) -> Answer:
         words: Sequence[str] = arguments["verb"]
-        commands = context.console.commands
-        if words:
-            name = " ".join(words)
-            if name in commands:
-                return describe(commands[name])
-            chosen = [each for each in commands.values() if each.name.split()[0] == name]
-            if not chosen:
-                raise Failed(f"no verb {name}{did_you_mean(name, commands)}")
-        else:
-            chosen = [each for each in commands.values() if each.role <= context.caller.role]
-        table = Table([Column("VERB"), Column("DOES"), Column("ROLE", spare=1)])
-        for each in chosen:
-            table.add(Cell(each.name, "name"), each.summary, Cell(each.role.label, "dim"))
-        parts: list[Part] = [table]
-        if not words:
-            if hidden := len(commands) - len(chosen):
-                parts.append(Line([Cell(f"{hidden} more need a higher role than {context.caller.role.label}", "dim")]))
-            parts += ["", "`help VERB` explains one, with examples; every verb takes --json."]
-            if context.output.interactive:
-                parts += [
-                    "Here also: watch VERB [-n 2], exit. Tab completes; Up and Ctrl-R find earlier lines.",
-                    "Ctrl-C stops a verb, Ctrl-D leaves.",
-                ]
-        return Answer({"verbs": [_document(each) for each in chosen]}, parts)
+        return _explain(" ".join(words), context.console) if words else _overview(context)
+
+
+def _explain(name: str, console: "Console") -> Answer:
+    commands = console.commands
+    if name in commands:
+        return describe(commands[name])
+    if name in console.host_commands:
+        return _describe_host_command(console.host_commands[name])
+    group = [each for each in commands.values() if each.name.split()[0] == name]
+    if not group:
+        raise Failed(f"no verb {name}{did_you_mean(name, [*commands, *console.host_commands])}")
+    return Answer({"verbs": [_document(each) for each in group]}, [_verbs_table(group)])
+
+
+def _overview(context: Context) -> Answer:
+    role, commands, host_commands = context.caller.role, context.console.commands, context.console.host_commands
+    verbs = [each for each in commands.values() if each.role <= role]
+    programs = [each for each in host_commands.values() if each.role <= role]
+    parts: list[Part] = [_verbs_table(verbs)]
+    if programs:
+        table = Table([Column("COMMAND OF THIS HOST"), Column("ROLE", spare=1)])
+        for program in programs:
+            table.add(Cell(program.usage, "name"), Cell(program.role.label, "dim"))
+        parts += ["", table]
+    if hidden := len(commands) + len(host_commands) - len(verbs) - len(programs):
+        parts += ["", Line([Cell(f"{hidden} more need a higher role than {role.label}", "dim")])]
+    parts += ["", "`help VERB` explains one, with examples; every verb takes --json."]
+    if context.output.interactive:
+        parts += [
+            "Here also: watch VERB [-n 2]. Tab completes, Up and Ctrl-R find earlier lines,",
+            "Ctrl-C stops a verb, Ctrl-D or exit leaves.",
+        ]
+    documents = [_document(each) for each in verbs], [_program_document(each) for each in programs]
+    return Answer({"verbs": documents[0], "commands": documents[1]}, parts)
+
+
+def _verbs_table(verbs: Sequence[Command]) -> Table:
+    table = Table([Column("VERB"), Column("DOES"), Column("ROLE", spare=1)])
+    for each in verbs:
+        table.add(Cell(each.name, "name"), each.summary, Cell(each.role.label, "dim"))
+    return table
+
+
+def _describe_host_command(command: HostCommand) -> Answer:
+    parts: list[Part] = [
+        Line([Cell(command.name, "bold"), Cell(": a command of this host")]),
+        f"usage: {command.usage}",
+    ]
+    if command.choices:
+        parts += ["", Line([Cell("where", "dim")])]
+        parts.append(_pairs([(f"{{{name}}}", f"matches {pattern}") for name, pattern in command.choices.items()]))
+    parts += ["", Line([Cell("role: ", "dim"), Cell(command.role.label)])]
+    return Answer({"commands": [_program_document(command)]}, parts)
+
+
+def _program_document(command: HostCommand) -> dict[str, object]:
+    return {
+        "name": command.name,
+        "usage": command.usage,
+        "choices": dict(command.choices),
+        "role": command.role.label,
+    }
 
 
 class Version(Command):

@@ -14,7 +14,7 @@ from netd.console.table import Cell, Column, Line, Part, Style, Table
 from netd.console.text import plural, show_bytes, show_count, show_duration
 from netd.service import Service
 
-_STATES: Mapping[str, Style] = {"up": "good", "unwell": "warn", "down": "bad"}
+_STATES: Mapping[str, Style] = {"up": "good", "unwell": "warn", "draining": "warn", "drained": "warn", "down": "bad"}
 
 
 class Status(Command):
@@ -22,7 +22,10 @@ class Status(Command):
 
     name = "status"
     summary = "Show the daemon at a glance"
-    details = "A service is up, unwell (it runs, but its backend does not answer, say), or down; with the reason."
+    details = (
+        "A service is up, unwell (it runs, but its backend does not answer, say), draining or drained (it takes no "
+        "new clients), or down; with the reason."
+    )
     examples = (
         ("status", "once"),
         ("watch status", "again and again, in the console"),

@@ -4,14 +4,28 @@ A command of the configuration may not bear one of these names. Light on purpose
 """
 
 BUILT_IN = frozenset(
-    {"close", "connections", "help", "log", "services", "sessions", "stats", "status", "version", "whoami"}
+    {
+        "close",
+        "connections",
+        "drain",
+        "help",
+        "log",
+        "reload",
+        "resume",
+        "services",
+        "sessions",
+        "stats",
+        "status",
+        "version",
+        "whoami",
+    }
 )
 """What `netd.console.commands` defines."""
 
 INTERACTIVE = frozenset({"exit", "logout", "quit", "watch"})
 """What only the interactive console understands."""
 
-RESERVED = frozenset({"drain", "reload", "resume"})
-"""What services and the daemon add, or will."""
+RESERVED = frozenset({"bridge", "cache"})
+"""What kinds of services add."""
 
 VERBS = BUILT_IN | INTERACTIVE | RESERVED

@@ -4,6 +4,7 @@ A client that does not read is not read from either: the transport is registered
 write buffer pauses reading. A client that has finished sending is answered whole before the connection closes.
 """
 
+from collections.abc import Callable
 from typing import cast
 
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -61,7 +62,13 @@ class EchoService(Service):
 
     def __init__(self, config: ServiceConfig, runtime: Runtime) -> None:
         super().__init__(config, runtime)
-        settings = cast("EchoSettings", config.settings)
-        protocol = UpperEcho if settings.transform == "upper" else Echo
-        ports = [Port(f"{config.key}.listen", settings.listen, protocol)]
-        self.listeners = [Listener(config.key, ports, settings, runtime)]
+        self.listeners = [Listener(config.key, _ports(config), config.settings, runtime)]
+
+    async def adapt(self, config: ServiceConfig) -> Callable[[], None]:
+        return await self.listeners[0].prepare(_ports(config), config.settings)
+
+
+def _ports(config: ServiceConfig) -> list[Port]:
+    settings = cast("EchoSettings", config.settings)
+    protocol = UpperEcho if settings.transform == "upper" else Echo
+    return [Port(f"{config.key}.listen", settings.listen, protocol)]

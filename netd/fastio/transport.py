@@ -244,7 +244,12 @@ class FastServer(HoldingMixin, tcp.Server):
     @property
     def logstr(self) -> str:
         """The prefix of log lines that Twisted itself writes about this connection."""
-        return f"{self._getLogPrefix(self._ending or self.protocol)},{self.sessionno},{self.hostname}"
+        return f"{self._getLogPrefix(self._named)},{self.sessionno},{self.hostname}"
+
+    @property
+    def _named(self) -> Any:
+        """Whose name stands for this connection; Twisted deletes `protocol` when it is lost, and may still log."""
+        return self._ending or getattr(self, "protocol", None)
 
     def connectionLost(self, reason: Failure) -> None:
         if self.connected:
@@ -254,7 +259,7 @@ class FastServer(HoldingMixin, tcp.Server):
 
     def __repr__(self) -> str:
         port = self.server._realPortNumber if self.server is not None else self.getHost().port
-        return f"<{type(self.protocol).__name__} #{self.sessionno} on {port}>"
+        return f"<{type(self._named).__name__} #{self.sessionno} on {port}>"
 
 
 class FastClient(HoldingMixin, tcp.Client):

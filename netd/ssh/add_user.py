@@ -3,12 +3,10 @@
 Nothing here imports Twisted.
 """
 
-import re
 from pathlib import Path
 
 from netd.ssh.authorized import LONGEST_FILE, BadLine, parse_line
-
-_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
+from netd.ssh.config import check_user_name
 
 
 class CannotDescribe(Exception):
@@ -20,8 +18,10 @@ def describe_user(name: str, key: Path | None, service: str = "console", role: s
 
     `key` is a public key, or a private one with its public half beside it; without one the user gets a password.
     """
-    if not _USER.fullmatch(name):
-        raise CannotDescribe(f"{name!r}: a user is 1 to 32 letters, digits, _ . or -, and begins with a letter")
+    try:
+        check_user_name(name)
+    except ValueError as error:
+        raise CannotDescribe(str(error)) from None
     table = f'[ssh.{service}.users.{name}]\nrole = "{role}"    # viewer | operator | admin\n'
     if key is None:
         return (

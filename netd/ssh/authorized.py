@@ -10,13 +10,18 @@ import fnmatch
 import hashlib
 import ipaddress
 import re
+import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from netd.ssh.wire import Malformed, Reader
 
 LONGEST_FILE = 1 << 20
 """Bytes; some three thousand keys."""
+
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+"""A file with one of these modes is nobody's in particular."""
 
 LEAST_RSA_BITS = 2048
 """NIST SP 800-131A rev. 2: shorter keys are not to be used."""
@@ -92,6 +97,19 @@ def parse_file(raw: bytes) -> tuple[list[AuthorizedKey], list[str]]:
             except BadLine as error:
                 complaints.append(f"line {number}: {error}")
     return found, complaints
+
+
+def check_file(path: Path) -> list[str]:
+    """What is wrong with a file of keys, as far as another user than the daemon's can tell."""
+    try:
+        if path.stat().st_mode & OTHERS_WRITE:
+            return [f"others may write {path}, so that nobody logs in with it: chmod 644"]
+        raw = path.read_bytes()
+    except OSError as error:
+        return [f"{path} cannot be read: {error.strerror}"]
+    if len(raw) > LONGEST_FILE:
+        return [f"{path} is larger than {LONGEST_FILE} bytes"]
+    return [f"{path}, {complaint}" for complaint in parse_file(raw)[1]]
 
 
 def parse_line(text: str) -> AuthorizedKey:

@@ -63,11 +63,12 @@ class SessionChannel(SSHChannel):
         self._last: list[tuple[bytes, bytes]] | None = None
         self._unread = 0
         self._input_ended = False
+        self._dismissed = False
 
     @property
     def busy(self) -> bool:
-        """Whether something runs that is to be waited for."""
-        return self.program is not None and not self.program.interactive and self._last is None
+        """Whether something is to be waited for: what runs, or that the client takes the end of what ran."""
+        return self.program is not None and (self.program.busy or self._last is not None)
 
     @property
     def doing(self) -> str:
@@ -261,6 +262,13 @@ class SessionChannel(SSHChannel):
     }
 
     # --- the end
+
+    def dismiss(self, text: str) -> bool:
+        """As `Program.dismiss`, and once: False when there is no program or it has been told."""
+        if self.program is None or self._dismissed:
+            return False
+        self._dismissed = True
+        return self.program.dismiss(text)
 
     def hang_up(self) -> None:
         """End what runs."""

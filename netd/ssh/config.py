@@ -21,6 +21,7 @@ from netd.settings import (
     Size,
     show,
 )
+from netd.ssh.authorized import check_file
 from netd.ssh.commands import Word, parse_words
 
 RoleName = Literal["viewer", "operator", "admin"]
@@ -116,10 +117,15 @@ class LimitSettings(Settings):
     """Sessions open at once on one connection, after the log-in."""
 
 
+def check_user_name(name: str) -> None:
+    """Raise ValueError for what cannot be a user's name."""
+    if not _USER.fullmatch(name):
+        raise ValueError(f"{show(name)}: a user is 1 to 32 letters, digits, _ . or -, and begins with a letter")
+
+
 def _check_users(users: dict[str, UserSettings]) -> dict[str, UserSettings]:
     for name in users:
-        if not _USER.fullmatch(name):
-            raise ValueError(f"{show(name)}: a user is 1 to 32 letters, digits, _ . or -, and begins with a letter")
+        check_user_name(name)
     return users
 
 
@@ -186,11 +192,14 @@ class SshSettings(ListenerSettings):
         """What is probably not meant, beginning with the key."""
         if not self.users:
             return ["users: nobody may log in, so this does not listen: `netdctl ssh print-user` shows how to add one"]
-        return [
-            f"users.{name}.password_hash: is not used while password_auth is false"
-            for name, user in self.users.items()
-            if user.password_hash is not None and not self.password_auth
-        ]
+        found = []
+        for name, user in self.users.items():
+            if user.password_hash is not None and not self.password_auth:
+                found.append(f"users.{name}.password_hash: is not used while password_auth is false")
+            if user.authorized_keys_file is not None:
+                complaints = check_file(user.authorized_keys_file)
+                found += [f"users.{name}.authorized_keys_file: {complaint}" for complaint in complaints]
+        return found
 
 
 def audit_path(settings: SshSettings, key: str, state_dir: Path) -> Path | None:

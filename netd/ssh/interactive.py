@@ -133,8 +133,18 @@ class InteractiveSession:
         self.keyboard.resume()
         self._go_on()
 
-    def say(self, text: str) -> None:
-        """Tell the operator a line, such as that the daemon stops, without disturbing what is being typed."""
+    @property
+    def prompting(self) -> bool:
+        """Whether it waits for a line."""
+        return self._reading is not None
+
+    def dismiss(self, text: str) -> None:
+        """Say why, end what waits for a person, and leave once what runs has ended: netd stops, or nobody types."""
+        self._say(text)
+        self.end_of_input()
+
+    def _say(self, text: str) -> None:
+        """Tell a line without disturbing what is being typed."""
         line = paint(printable(text), "warn", colour=self.colour) + "\r\n"
         if self._reading is not None:
             self._editor.interject(line)
@@ -226,7 +236,7 @@ class InteractiveSession:
     def _complete(self, text: str) -> Sequence[str]:
         first, space, rest = text.lstrip().partition(" ")
         if not space:
-            own = [word for word in ("exit", "watch", *self.programs.names()) if word.startswith(first)]
+            own = [word for word in ("exit", "watch") if word.startswith(first)]
             return sorted([*self.console.complete(text, self.caller), *own])
         return self.console.complete(rest if first == "watch" else text, self.caller)
 

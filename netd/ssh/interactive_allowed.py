@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from netd.console.command import NOT_PERMITTED, UNKNOWN, Role
-from netd.ssh.commands import match_words
-from netd.ssh.interactive_program import Program, ProgramDialogue, Refused
+from netd.ssh.allowed import Refused
+from netd.ssh.interactive_program import Program, ProgramDialogue
 from netd.ssh.process import RunningCommand
 
 if TYPE_CHECKING:
@@ -20,18 +19,16 @@ class AllowedCommands:
         self._commands = channel.sessions.server.commands
 
     def names(self) -> Sequence[str]:
-        role = self._channel.sessions.caller.role
-        return sorted(name for name, command in self._commands.items() if Role.parse(command.role) <= role)
+        return list(self._commands)
 
     def make(self, words: list[str], channel: ProgramDialogue) -> Program | Refused:
-        command = self._commands.get(words[0])
-        if command is None or words[0] not in self.names():
-            return Refused("not for you", NOT_PERMITTED)
-        argv = match_words(words[0], command.words(), words)
-        if argv is None:
-            return Refused(f"only this is allowed: {' '.join([words[0], *command.argv[1:]])}", UNKNOWN)
+        command, sessions, line = self._commands[words[0]], self._channel.sessions, " ".join(words)
+        argv = command.match(words, sessions.caller.role)
+        if isinstance(argv, Refused):
+            sessions.server.record("refusal", sessions, line=line, status=argv.status)
+            return argv
         stand_in = cast("SessionChannel", _Channel(self._channel, channel))
-        return RunningCommand(stand_in, " ".join(words), argv, command)
+        return RunningCommand(stand_in, line, argv, command.settings)
 
 
 class _Channel:

@@ -6,24 +6,16 @@ kept for the next prompt. Ctrl-C interrupts it; a second one ends it.
 
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
+from netd.ssh.allowed import Refused
 from netd.ssh.interactive_keyboard import INTERRUPT
 from netd.ssh.terminal_keys import Key
 
 KILLED = 128
 """A shell's exit status of a program that a signal ended, less the signal's number."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Why a program does not run."""
-
-    text: str
-    status: int
 
 
 class Program(Protocol):

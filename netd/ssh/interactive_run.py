@@ -6,11 +6,11 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from netd.console.arguments import Wrong
 from netd.console.command import INTERRUPTED, USAGE
+from netd.console.console import complain
 from netd.console.output import MemoryOutput
-from netd.console.table import paint
-from netd.console.text import printable
+from netd.ssh.allowed import Refused
 from netd.ssh.interactive_pager import Pager
-from netd.ssh.interactive_program import ProgramDialogue, Refused
+from netd.ssh.interactive_program import ProgramDialogue
 from netd.ssh.interactive_question import Question
 from netd.ssh.interactive_watch import Watch, parse_watch
 
@@ -31,7 +31,7 @@ class Runner:
         if words[0] == "watch":
             running = Deferred.fromCoroutine(self._watch(words[1:], output))
         elif words[0] in session.programs.names():
-            running = Deferred.fromCoroutine(self._program(words))
+            running = Deferred.fromCoroutine(self._program(words, output))
         else:
             running = Deferred.fromCoroutine(session.console.run(words, session.caller, output))
         session.keyboard.interrupt = running.cancel
@@ -44,8 +44,6 @@ class Runner:
             return INTERRUPTED
         finally:
             session.keyboard.interrupt = None
-        if words == ["help"] and (names := session.programs.names()):
-            output.write(f"\nCommands of this host: {', '.join(names)}\n")
         await self._show(output.text)
         return status
 
@@ -71,19 +69,18 @@ class Runner:
                 raise Wrong("this terminal (TERM=dumb) cannot redraw")
             asked = parse_watch(words, session.console)
         except Wrong as error:
-            name = paint("watch:", "bad", colour=session.colour)
-            output.error(f"{name} {error}\nusage: watch VERB [-n SECONDS]\n")
+            complain("watch", str(error), output)
+            output.error("usage: watch VERB [-n SECONDS]\n")
             return USAGE
         watch = Watch(asked, frame, session.clock, session)
         return await session.keyboard.converse(watch, Deferred.fromCoroutine(watch.run()))
 
-    async def _program(self, words: list[str]) -> int:
+    async def _program(self, words: list[str], output: "_TerminalOutput") -> int:
         session = self._session
         dialogue = ProgramDialogue(session.send, session.keyboard.keep)
         program = session.programs.make(words, dialogue)
         if isinstance(program, Refused):
-            name = paint(f"{words[0]}:", "bad", colour=session.colour)
-            session.write(f"{name} {printable(program.text)}\r\n")
+            complain(words[0], program.text, output)
             return program.status
         return await session.keyboard.converse(dialogue, dialogue.run(program))
 

@@ -5,6 +5,7 @@ The rows are drawn over those of the last time; nothing above them is touched, a
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -14,7 +15,7 @@ from wcwidth import clip, strip_sequences, wcswidth
 from netd.console.arguments import DurationOption, Wrong
 from netd.console.command import NOT_PERMITTED, OK, UNKNOWN, USAGE
 from netd.console.console import Console
-from netd.console.text import show_duration, show_moment
+from netd.console.text import printable, show_duration
 from netd.ssh.terminal_keys import Key, Pressed, Typed
 
 DEFAULT_INTERVAL = 2.0
@@ -58,8 +59,9 @@ def parse_watch(words: list[str], console: Console) -> Asked:
         interval, rest = _interval(rest[1:2]), rest[2:]
     command = console.find(rest)
     if command is None:
-        what = f"{rest[0]}: unknown verb" if rest else "what? Name a verb"
-        raise Wrong(what)
+        if rest and rest[0] in console.host_commands:
+            raise Wrong(f"{rest[0]} is a command of this host; only verbs are watched")
+        raise Wrong(f"{printable(rest[0])}: unknown verb" if rest else "which verb?")
     if command.asks:
         raise Wrong(f"{command.name} is not for repeating")
     own = {name for each in command.parameters for name in each.opts}
@@ -189,8 +191,8 @@ class Watch:
 
     def _head(self) -> str:
         words = " ".join(self._asked.words)
-        time = show_moment(self._clock.seconds()).split()[1]
-        return f"{time}  {words}, every {show_duration(self._asked.interval)}   Space: now   q: end"
+        now = datetime.now(UTC).astimezone().strftime("%H:%M:%S")
+        return f"{now}  {words}, every {show_duration(self._asked.interval)}   Space: now   q: end"
 
 
 def _fitted(line: str, width: int) -> list[str]:

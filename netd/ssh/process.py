@@ -26,7 +26,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from netd.console.command import TIMED_OUT, UNKNOWN
+from netd.console.command import FAILED, TIMED_OUT, UNKNOWN
 from netd.console.text import show_bytes, show_duration
 from netd.ssh.config import CommandSettings
 
@@ -52,7 +52,7 @@ CTRL_C, CTRL_D = b"\x03", b"\x04"
 """What a client's raw terminal sends for its keys: there is no terminal here to make a signal or an end of them."""
 
 
-class _Reader(ProcessReader):
+class PipeReader(ProcessReader):
     """A pipe that is read in large pieces."""
 
     def doRead(self) -> Exception | None:
@@ -71,7 +71,7 @@ class _Reader(ProcessReader):
 class _Process(Process):
     """A process that leads a session of its own."""
 
-    processReaderFactory = _Reader
+    processReaderFactory = PipeReader
 
     def _fork(  # noqa: PLR0917 - Twisted's
         self,
@@ -113,7 +113,7 @@ def _inherited() -> list[int]:
 class RunningCommand(ProcessProtocol):
     """A command on a channel. It is the producer of its own standard input's pipe, to know when that is full."""
 
-    interactive = False
+    busy = True
 
     def __init__(self, channel: "SessionChannel", line: str, argv: Sequence[str], settings: CommandSettings) -> None:
         self.doing = line
@@ -322,11 +322,11 @@ class RunningCommand(ProcessProtocol):
         self._signal_group(signal.Signals[f"SIG{name}"])
         return True
 
-    def say(self, text: str) -> None:
-        """Its output is its own."""
+    def dismiss(self, text: str) -> bool:  # noqa: ARG002 - it waits for no person
+        return False
 
     def hang_up(self) -> None:
         if self in self._server.running:
-            self._why = self._why or ("the client is gone", 1)
+            self._why = self._why or (f"{self._argv[0]}: ended", FAILED)
             self._kill()
             self.resume()

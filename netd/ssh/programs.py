@@ -5,10 +5,10 @@ First the allowed commands, then the console's verbs; with a terminal, the inter
 
 from typing import TYPE_CHECKING, Protocol
 
-from netd.console.command import NOT_PERMITTED, UNKNOWN, USAGE, Role
+from netd.console.command import UNKNOWN, USAGE
 from netd.console.text import printable
-from netd.ssh.commands import match_words, split_line
-from netd.ssh.config import CommandSettings
+from netd.ssh.allowed import AllowedCommand, Refused
+from netd.ssh.commands import split_line
 from netd.ssh.process import RunningCommand
 from netd.ssh.verb import AtTerminal, RunningVerb
 
@@ -24,8 +24,10 @@ class Program(Protocol):
 
     doing: str
     """What it is, for `sessions`: "console", a verb, a command."""
-    interactive: bool
-    """Whether it waits for a person most of the time, and does not keep its connection from being idle."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether it is at work: its connection is not idle then, and a netd that stops waits for it."""
 
     def begin(self) -> None:
         """Called once, when the client knows that its request succeeded."""
@@ -48,8 +50,8 @@ class Program(Protocol):
     def signal(self, name: str) -> bool:
         """The client sends a signal, "INT"; whether that was done."""
 
-    def say(self, text: str) -> None:
-        """Tell the operator a line, if there is a place for it."""
+    def dismiss(self, text: str) -> bool:
+        """Finish what is at work and wait for no person; whether one was waited for, who is told why and leaves."""
 
     def hang_up(self) -> None:
         """The client is gone: end at once, write nothing more."""
@@ -59,7 +61,7 @@ class Refusal:
     """Nothing runs: a line to standard error and an exit status."""
 
     doing = ""
-    interactive = False
+    busy = True
 
     def __init__(self, channel: "SessionChannel", text: str, status: int) -> None:
         self._channel = channel
@@ -89,8 +91,8 @@ class Refusal:
     def signal(self, name: str) -> bool:  # noqa: ARG002 - nothing runs
         return False
 
-    def say(self, text: str) -> None:
-        pass
+    def dismiss(self, text: str) -> bool:  # noqa: ARG002 - it has ended
+        return False
 
     def hang_up(self) -> None:
         pass
@@ -121,16 +123,12 @@ def _choose_line(channel: "SessionChannel", line: bytes) -> Program:
     return RunningVerb(channel, words)
 
 
-def _choose_command(channel: "SessionChannel", words: list[str], command: CommandSettings) -> Program:
+def _choose_command(channel: "SessionChannel", words: list[str], command: AllowedCommand) -> Program:
     line = " ".join(words)
-    argv = match_words(words[0], command.words(), words)
-    if argv is None:
-        allowed = " ".join([words[0], *command.argv[1:]])
-        return _refuse(channel, line[:LONGEST_SHOWN], f"only this is allowed: {allowed}", UNKNOWN)
-    role = Role.parse(command.role)
-    if channel.sessions.caller.role < role:
-        return _refuse(channel, line[:LONGEST_SHOWN], f"needs the role {role.label}", NOT_PERMITTED)
-    return RunningCommand(channel, line, argv, command)
+    argv = command.match(words, channel.sessions.caller.role)
+    if isinstance(argv, Refused):
+        return _refuse(channel, line[:LONGEST_SHOWN], argv.text, argv.status)
+    return RunningCommand(channel, line, argv, command.settings)
 
 
 def _refuse(channel: "SessionChannel", line: str, why: str, status: int) -> Refusal:

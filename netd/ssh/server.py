@@ -1,6 +1,5 @@
 """What all connections of one [ssh.NAME] share: users, keys, commands, limits, the console, the audit."""
 
-import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -14,19 +13,22 @@ from twisted.python.threadpool import ThreadPool
 from netd.config import ServiceConfig
 from netd.console.command import Caller
 from netd.console.console import Console
+from netd.console.help import host_name
 from netd.console.sessions import Penalty, Session
 from netd.console.text import printable
 from netd.passwords import check_hash
 from netd.runtime import Reactor, Runtime
+from netd.ssh.allowed import make_command
 from netd.ssh.audit import Audit
 from netd.ssh.auth import LogIn
 from netd.ssh.authorized import AuthorizedKey
-from netd.ssh.config import CommandSettings, SshSettings, audit_path
+from netd.ssh.config import SshSettings, audit_path
 from netd.ssh.gate import Gate
 from netd.ssh.process import RunningCommand
 from netd.ssh.sessions import Sessions
 from netd.ssh.terminal_history import History
 from netd.ssh.transport import SshConnection
+from netd.ssh.turns import Turns
 from netd.ssh.users import User
 from netd.stats import Histogram
 
@@ -46,10 +48,11 @@ class SshServer:
         self.settings = settings
         self.reactor: Reactor = runtime.reactor
         self.clock = runtime.reactor
+        self.turns = Turns(self.clock)
         self.gate = Gate(settings.limits, settings.penalty_exempt or (), self.clock)
-        self.console = Console(runtime, finished=self._verb_finished)
-        self.host = socket.gethostname().split(".")[0]
-        self.commands: dict[str, CommandSettings] = settings.commands
+        self.commands = {name: make_command(name, each) for name, each in settings.commands.items()}
+        self.console = Console(runtime, finished=self._verb_finished, host_commands=self.commands)
+        self.host = host_name()
         self.users: dict[str, User] = {}
         self.publicKeys: dict[bytes, Key] = {}
         self.privateKeys: dict[bytes, Key] = {}

@@ -14,7 +14,7 @@ from netd.service import Service
 from netd.ssh.config import SshSettings
 from netd.ssh.hostkeys import load_host_keys
 from netd.ssh.server import SshServer
-from netd.ssh.throwaway import make_throwaway_keys
+from netd.ssh.throwaway import ThrowawayKeys, make_throwaway_keys
 from netd.ssh.transport import SshConnection
 from netd.ssh.users import make_users
 from netd.stats import Chart, Figure, Histogram, counter, gauge
@@ -41,6 +41,7 @@ class SshService(Service):
     """The operator's console and the allowed commands."""
 
     kind = "ssh"
+    for_operators = True
 
     def __init__(self, config: ServiceConfig, runtime: Runtime) -> None:
         super().__init__(config, runtime)
@@ -50,25 +51,26 @@ class SshService(Service):
         listener = SshListener(config.key, ports, self._settings, runtime)
         listener.server = self._server
         self.listeners = [listener]
+        self._throwaway: ThrowawayKeys | None = None
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = runtime.reactor
 
-    async def start(self) -> None:
+    async def prepare(self) -> None:
         if not self._settings.users:
             (warning,) = self._settings.warnings()
             _log.warn("{key}.{warning}", key=self.key, warning=warning, service=self.key)
             self.listeners = []
-            return
-        directory = self._make_directory()
-        throwaway = make_throwaway_keys(self._settings, directory, self.key)
-        host_keys = load_host_keys(self._settings.host_keys, directory, self.key)
-        self._server.open(host_keys, make_users(self._settings.users, throwaway.public_keys, self.key))
-        try:
-            await super().start()
-        except CannotStart:
-            self._server.close()
-            raise
-        throwaway.announce(self.listeners[0].bound, self._server.publicKeys)
+        else:
+            directory = self._make_directory()
+            self._throwaway = make_throwaway_keys(self._settings, directory, self.key)
+            host_keys = load_host_keys(self._settings.host_keys, directory, self.key)
+            self._server.open(host_keys, make_users(self._settings.users, self._throwaway.public_keys, self.key))
+        await super().prepare()
+
+    def serve(self) -> None:
+        super().serve()
+        if self._throwaway is not None:
+            self._throwaway.announce(self.listeners[0].bound, self._server.publicKeys)
         self._ticking.start(TICK, now=False).addErrback(
             lambda failure: _log.failure("the look at every connection stopped", failure, service=self.key)
         )
@@ -95,14 +97,12 @@ class SshService(Service):
         return [cast("SshConnection", each) for listener in self.listeners for each in listener.connections.values()]
 
     async def drain(self) -> None:
-        """Let what runs come to its end, but no operator's prompt; who is at one is told."""
+        """Let what runs come to its end and its client take it; operators at a prompt are told, and leave."""
         self._server.draining = True
         for listener in self.listeners:
             await listener.stop_listening()
         for sessions in list(self._server.logged.values()):
-            for channel in sessions.open:
-                if channel.program is not None:
-                    channel.program.say("netd is stopping")
+            sessions.dismiss("netd is stopping")
         while connections := self._connections():
             for connection in connections:
                 logged = self._server.logged.get(connection.id)

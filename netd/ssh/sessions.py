@@ -74,11 +74,17 @@ class Sessions(SSHConnection):
 
     @property
     def busy(self) -> bool:
-        """Whether a command or a verb runs."""
+        """Whether a command or a verb runs, or its end is not there yet."""
         return any(channel.busy for channel in self.open)
+
+    def dismiss(self, text: str) -> bool:
+        """As `Program.dismiss`, for all that runs; whether anybody was told who was not before."""
+        told = [channel.dismiss(text) for channel in self.open]
+        return any(told)
 
     def serviceStarted(self) -> None:
         self._silent_since = self.server.clock.seconds()
+        self._heard = self.connection.bytes_in
         self.connection.on_sendable = self._sendable
 
     def serviceStopped(self) -> None:

@@ -1,5 +1,6 @@
 """Keys for a first try: made in the state directory, with the one `ssh` line that uses them."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,6 @@ from pathlib import Path
 from twisted.conch.ssh.keys import Key
 from twisted.logger import Logger
 
-from netd.runtime import CannotStart
 from netd.ssh.config import SshSettings
 from netd.ssh.hostkeys import make_key
 
@@ -28,7 +28,7 @@ class ThrowawayKeys:
         return {name: path.with_name(path.name + ".pub") for name, path in self.private_keys.items()}
 
     def announce(self, bound: Sequence[str], host_keys: Mapping[bytes, Key]) -> None:
-        """Say which `ssh` line works, and write the files that it takes; raises CannotStart."""
+        """Say which `ssh` line works, having written the files that it takes."""
         address = next((each for each in bound if ":" in each and not each.startswith("unix")), None)
         if address is None or not self.private_keys:
             return
@@ -38,17 +38,19 @@ class ThrowawayKeys:
         lines = [f"[{host}]:{port} {key.toString('openssh').decode()}\n" for key in host_keys.values()]
         for name, path in self.private_keys.items():
             config = self.directory / f"{name}.conf"
+            line = shlex.join(["ssh", "-F", str(config), "netd"])
             text = (
-                f"# ssh -F {config} netd\n"
-                f"Host netd\n    HostName {host}\n    Port {port}\n    User {name}\n    IdentityFile {path}\n"
-                f"    IdentitiesOnly yes\n    UserKnownHostsFile {known}\n    StrictHostKeyChecking yes\n"
+                f"# {line}\nHost netd\n    HostName {host}\n    Port {port}\n    User {name}\n"
+                f'    IdentityFile "{path}"\n    IdentitiesOnly yes\n'
+                f'    UserKnownHostsFile "{known}"\n    StrictHostKeyChecking yes\n'
             )
             try:
                 known.write_text("".join(lines))
                 config.write_text(text)
             except OSError as error:
-                raise CannotStart(f"{config}: cannot be written: {error.strerror}") from None
-            _log.info("to try it: ssh -F {config} netd", config=str(config), user=name, service=self.service)
+                _log.warn("{path}: {why}: not written", path=str(config), why=error.strerror, service=self.service)
+                continue
+            _log.info("to try it: {line}", line=line, user=name, service=self.service)
 
 
 def make_throwaway_keys(settings: SshSettings, directory: Path, service: str) -> ThrowawayKeys:

@@ -77,6 +77,9 @@ SIGNATURES = (
 MOST_QUEUED = 4096
 """Messages that may wait for the end of a key exchange: replies to what the client asked before it."""
 
+PARTING = 2.0
+"""Seconds that a client has to leave whose prompt was told that the connection is to be closed."""
+
 _GARBAGE = (
     *(Malformed, struct.error, ValueError, IndexError, TypeError, KeyError, AssertionError),
     *(UnsupportedAlgorithm, ConchError),
@@ -118,6 +121,9 @@ class SshConnection(SSHServerTransport, Connection):
         self._used = 0
         self._keyed_at = 0.0
         self._exchange_began: float | None = None
+        self._parting_since: float | None = None
+        self._waits = False
+        """For its turn to read."""
 
     # --- coming and going
 
@@ -132,6 +138,7 @@ class SshConnection(SSHServerTransport, Connection):
         self.sendKexInit()
 
     def connectionLost(self, reason: Failure | None = connectionDone) -> None:
+        self.closing = True
         if not self.logged_in:
             self.server.gate.left(self.host)
             self.server.gate.punish(self.host, self.failed or "left")
@@ -145,8 +152,13 @@ class SshConnection(SSHServerTransport, Connection):
         self.server.gate.left(self.host)
 
     def close(self) -> None:
-        """Idle, or netd stops: say so, then close."""
-        self.sendDisconnect(DISCONNECT_BY_APPLICATION, b"closed by netd: idle, or stopping")
+        """Idle, `close`, or netd stops: who is at a prompt is told, and has a moment to leave; else it ends now."""
+        text = "netd is stopping" if self.server.draining else "closed by netd: idle, or an operator's wish"
+        sessions = self.server.logged.get(self.id)
+        if sessions is not None and sessions.dismiss(text):
+            self._parting_since = self.server.clock.seconds()
+        else:
+            self.sendDisconnect(DISCONNECT_BY_APPLICATION, text.encode())
 
     def sendDisconnect(self, reason: int, desc: bytes) -> None:
         """Say why, then close; what else the client sends is not heard."""
@@ -167,6 +179,9 @@ class SshConnection(SSHServerTransport, Connection):
         """Once a second: give up on the client, ask for new keys, or ask whether it is there, if it is time."""
         settings = self.server.settings
         if self.closing:
+            return
+        if self._parting_since is not None and now - self._parting_since >= PARTING:
+            self.close()
             return
         if not self.logged_in and settings.limits.grace and now - self.since >= settings.limits.grace:
             self.failed = self.failed or "grace"
@@ -252,8 +267,19 @@ class SshConnection(SSHServerTransport, Connection):
         if self.closing:
             return
         self.bytes_in += len(data)
+        self._reader.feed(data)
+        if self.logged_in:
+            self._read()
+        elif not self._waits:
+            self._waits = True
+            self.server.turns.take(self._read)
+
+    def _read(self) -> None:
+        """Take what has come, as far as it is all there."""
+        self._waits = False
+        if self.closing:
+            return
         try:
-            self._reader.feed(data)
             if not self.gotVersion:
                 self._read_version()
             while self.gotVersion and not self.closing and (payload := self._reader.next()) is not None:

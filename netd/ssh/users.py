@@ -1,7 +1,6 @@
 """Who may log in: users of the configuration, with their keys as the files are now."""
 
 import os
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from twisted.logger import Logger
 
 from netd.console.command import Role
 from netd.settings import Secret
-from netd.ssh.authorized import LONGEST_FILE, AuthorizedKey, parse_file
+from netd.ssh.authorized import LONGEST_FILE, OTHERS_WRITE, AuthorizedKey, parse_file
 from netd.ssh.config import UserSettings
 
 _log = Logger()
@@ -49,7 +48,7 @@ class KeyFile:
         stamp = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_mode, status.st_uid)
         if stamp == self._stamp:
             return self._keys
-        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or status.st_uid not in {0, os.geteuid()}:
+        if status.st_mode & OTHERS_WRITE or status.st_uid not in {0, os.geteuid()}:
             self._refuse(stamp, "others may write it: nobody logs in with it before it is chmod 644 and ours or root's")
         elif status.st_size > LONGEST_FILE:
             self._refuse(stamp, f"is larger than {LONGEST_FILE} bytes")
@@ -81,7 +80,5 @@ def make_users(settings: Mapping[str, UserSettings], throwaway: Mapping[str, Pat
     for name, user in settings.items():
         paths = [path for path in (user.authorized_keys_file, throwaway.get(name)) if path is not None]
         keys = [KeyFile(path, service) for path in paths]
-        for file in keys:
-            file.read()
         users[name] = User(name, Role.parse(user.role), user.password_hash, keys)
     return users

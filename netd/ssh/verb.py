@@ -9,6 +9,7 @@ from twisted.python.failure import Failure
 from netd.console.command import FAILED, INTERRUPTED
 from netd.console.output import ByteOutput
 from netd.ssh.interactive import InteractiveSession, Pty
+from netd.ssh.interactive_allowed import AllowedCommands
 
 if TYPE_CHECKING:
     from netd.ssh.channel import SessionChannel
@@ -19,7 +20,7 @@ _log = Logger()
 class RunningVerb:
     """A verb without a terminal."""
 
-    interactive = False
+    busy = True
 
     def __init__(self, channel: "SessionChannel", words: list[str]) -> None:
         self.doing = words[0]
@@ -61,8 +62,8 @@ class RunningVerb:
         self._running.cancel()
         return True
 
-    def say(self, text: str) -> None:
-        """Its output is its own."""
+    def dismiss(self, text: str) -> bool:  # noqa: ARG002 - it waits for no person
+        return False
 
     def hang_up(self) -> None:
         if self._running is not None:
@@ -75,7 +76,6 @@ class AtTerminal:
     def __init__(self, channel: "SessionChannel", line: str | None) -> None:
         self._channel = channel
         self._line = line
-        self.interactive = line is None
         self.doing = "console" if line is None else line.split(" ", 1)[0]
         sessions = channel.sessions
         self._session = InteractiveSession(
@@ -86,7 +86,13 @@ class AtTerminal:
             host=sessions.server.host,
             history=sessions.server.history_of(sessions.user.name),
             clock=sessions.server.clock,
+            programs=AllowedCommands(channel),
         )
+
+    @property
+    def busy(self) -> bool:
+        """A prompt is not."""
+        return self._line is not None or not self._session.prompting
 
     def begin(self) -> None:
         self._session.start(self._line)
@@ -120,8 +126,9 @@ class AtTerminal:
             self._session.receive(b"\x03")
         return name == "INT"
 
-    def say(self, text: str) -> None:
-        self._session.say(text)
+    def dismiss(self, text: str) -> bool:
+        self._session.dismiss(text)
+        return True
 
     def hang_up(self) -> None:
         self._session.stop()

@@ -1,6 +1,7 @@
 """A console over a daemon in memory, for tests of verbs."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -9,6 +10,7 @@ from netd.console.command import Caller, Role
 from netd.console.console import Console
 from netd.console.output import MemoryOutput
 from netd.kinds import KINDS
+from netd.reload import CannotReload, Difference
 from netd.runtime import Runtime
 from netd.service import Service
 from tests.fakes import MemoryNetwork, configure, result_of, runtime_on
@@ -45,12 +47,37 @@ class Result:
         return document
 
 
+class Asked:
+    """Stands for the daemon where verbs change it: notes what was asked, and answers as it is told to."""
+
+    def __init__(self) -> None:
+        self.heard: list[object] = []
+        self.refusal: list[str] = []
+        self.difference = Difference([], [], [], ["echo.plain"], ["log.level"], [])
+
+    def _hear(self, *words: object) -> None:
+        self.heard.append(words)
+        if self.refusal:
+            raise CannotReload(self.refusal)
+
+    async def reload(self) -> Difference:
+        self._hear("reload")
+        return self.difference
+
+    async def drain_services(self, keys: Sequence[str]) -> None:
+        self._hear("drain", *keys)
+
+    async def resume_services(self, keys: Sequence[str]) -> None:
+        self._hear("resume", *keys)
+
+
 class Desk:
     """Two echo services, and an operator who runs verbs on them."""
 
     def __init__(self, *more: Service, config: str = SERVICES) -> None:
         self.network = MemoryNetwork()
         self.runtime: Runtime = runtime_on(self.network)
+        self.runtime.control = self.asked = Asked()
         services = [KINDS[each.kind].load_service()(each, self.runtime) for each in configure(config).services]
         self.runtime.services = (*services, *more)
         for service in self.runtime.services:

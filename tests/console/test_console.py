@@ -1,6 +1,7 @@
 """What every verb has in common: exit statuses, errors, usage, JSON, completion, the audit."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 
-from netd.console.command import Answer, Caller, Command, Context, Failed, Role
+from netd.console.command import Answer, Caller, Command, Context, Failed, HostCommand, Role
 from netd.console.commands import BUILT_IN
 from netd.console.console import Console
 from netd.console.output import ByteOutput, MemoryOutput
@@ -84,7 +85,7 @@ def test_a_role_too_low_is_126() -> None:
         ("close", "missing argument"),
         ("close x --yes", "x is no connection id"),
         ("stats echo.plan", "no service echo.plan; did you mean echo.plain?"),
-        ("connections --sort size", "'size' is not one of"),
+        ("connections --sort size", "size is not one of id, in, out, traffic"),
         ("connections --limit 5000", "5000 is not in the range"),
         ("stats --over 5y", "5y is no time"),
         ("log", "which one? log level, log tail"),
@@ -157,7 +158,7 @@ def test_help_of_a_verb_is_the_same_both_ways() -> None:
 
 def test_help_lists_what_the_caller_may_run() -> None:
     assert ["close"] not in [row[:1] for row in Desk().run("help", EVE).rows]
-    assert "1 more need a higher role than viewer" in Desk().run("help", EVE).text
+    assert "4 more need a higher role than viewer" in Desk().run("help", EVE).text
     assert ["close"] in [row[:1] for row in Desk().run("help", OPS).rows]
 
 
@@ -229,6 +230,54 @@ def test_tab_completes(text: str, candidates: list[str]) -> None:
 
 def test_tab_offers_no_verb_that_the_caller_may_not_run() -> None:
     assert Desk().console.complete("clo", EVE) == []
+
+
+def with_host_commands() -> Desk:
+    desk = Desk()
+    df = HostCommand("df", "df -h", Role.VIEWER, {})
+    ping = HostCommand("ping", "ping -c {n}", Role.OPERATOR, {"n": "[1-5]"})
+    desk.console = Console(desk.runtime, host_commands={"df": df, "ping": ping})
+    return desk
+
+
+def test_help_tells_of_the_hosts_commands_that_the_caller_may_run() -> None:
+    desk = with_host_commands()
+    assert ["df", "-h", "viewer"] in desk.run("help").rows
+    assert ["ping", "-c", "{n}", "operator"] in desk.run("help").rows
+    assert "ping" not in desk.run("help", EVE).text
+    assert "2 more need a higher role than viewer" in desk.run("help", EVE).text
+    assert [each["name"] for each in desk.run("help --json").document["commands"]] == ["df", "ping"]
+
+
+def test_help_explains_a_command_of_the_host() -> None:
+    result = with_host_commands().run("help ping")
+    assert "usage: ping -c {n}" in result.text
+    assert ["{n}", "matches", "[1-5]"] in result.rows
+    assert with_host_commands().run("help pnig").errors == "help: no verb pnig; did you mean ping?\n"
+
+
+def test_commands_of_the_host_complete_and_are_meant() -> None:
+    console = with_host_commands().console
+    assert console.complete("d", OPS) == ["df"]
+    assert console.complete("ping ", OPS) == ["-c"]
+    assert console.complete("ping -c ", OPS) == []
+    assert console.complete("pi", EVE) == []
+    assert console.complete("help pi", OPS) == ["ping"]
+    assert with_host_commands().run("pnig").errors == "pnig: unknown verb; did you mean ping?\n"
+
+
+def test_an_error_is_broken_at_spaces_on_a_narrow_terminal() -> None:
+    errors = Desk().run("stats echo.plan", width=40).errors
+    assert errors.splitlines()[:2] == ["stats: no service echo.plan; did you", "mean echo.plain?"]
+
+
+def test_the_start_is_told_in_the_time_of_day_and_not_in_the_reactors() -> None:
+    desk = Desk()
+    desk.network.advance(3600)
+    document = desk.run("status --json").document
+    started = datetime.fromisoformat(document["started"])
+    assert document["uptime_seconds"] == 3600
+    assert abs((datetime.now(UTC) - started).total_seconds() - 3600) < 5
 
 
 @given(st.text(max_size=60))

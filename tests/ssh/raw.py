@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import io
 import os
 import warnings
 from typing import Any, cast
@@ -217,6 +218,11 @@ class RawClient:
         signature = USER.sign(string(self.session_id) + b"\x32" + body)
         return body + string(string(b"ssh-ed25519") + string(signature))
 
+    def wrong_request(self) -> bytes:
+        """The same with a signature in which one bit is wrong."""
+        right = self.key_request()
+        return right[:-1] + bytes((right[-1] ^ 1,))
+
     def log_in(self, user: bytes = b"ops") -> "RawClient":
         """By USER's key."""
         assert 52 in [number for number, _ in self.say(50, self.key_request(user))], self.heard
@@ -276,8 +282,16 @@ class _Realm:
         return interfaces.IConchUser, _Avatar(), lambda: None
 
 
-def stock_client(network: MemoryNetwork) -> RawClient:
-    """A client of a server as conch's documentation has it: the proof that a test of netd's can fail."""
+def keys_that_conch_reads(file: bytes) -> list[keys.Key]:
+    """Of an authorized_keys file."""
+    return list(checkers.readAuthorizedKeyFile(io.BytesIO(file)))
+
+
+def stock_client(network: MemoryNetwork, *more: Any, user_key: bytes = USER_BLOB) -> RawClient:
+    """A client of a server as conch's documentation has it: the proof that a test of netd's can fail.
+
+    `more` are other credentials checkers of its.
+    """
     host = keys.Key(ed25519.Ed25519PrivateKey.generate())
 
     class Auth(userauth.SSHUserAuthServer):
@@ -289,8 +303,8 @@ def stock_client(network: MemoryNetwork) -> RawClient:
         privateKeys = {b"ssh-ed25519": host}  # noqa: RUF012
 
     built: Any = Factory()
-    database = checkers.InMemorySSHKeyDB({b"ops": [keys.Key.fromString(USER_BLOB, type="BLOB")]})
-    built.portal = portal.Portal(_Realm(), [checkers.SSHPublicKeyChecker(database)])
+    database = checkers.InMemorySSHKeyDB({b"ops": [keys.Key.fromString(user_key, type="BLOB")]})
+    built.portal = portal.Portal(_Realm(), [checkers.SSHPublicKeyChecker(database), *more])
     built.startFactory()
     address = IPv4Address("TCP", "127.0.0.1", 40000)
     return RawClient(Client(built.buildProtocol(address), address), strict=False, stock=True)

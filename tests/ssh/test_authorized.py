@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netd.ssh.authorized import AuthorizedKey, BadLine, parse_file, parse_line
-from tests.ssh.raw import USER_BLOB
+from tests.ssh.raw import USER_BLOB, keys_that_conch_reads
 from tests.ssh.service import AUTHORIZED, Served
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -149,6 +149,13 @@ def test_a_key_is_accepted_from_where_it_may_be_used(serve: Serve) -> None:
     served = serve(authorized='from="10.0.0.0/8" ' + AUTHORIZED)
     assert tries(served, "10.0.0.1") == [52]
     assert tries(served, "192.0.2.1") == [51]
+
+
+def test_15_options_are_understood(serve: Serve) -> None:
+    """Stock conch takes no line that begins with one."""
+    line = f'restrict,from="127.0.0.0/8" {AUTHORIZED}'
+    serve(authorized=line).log_in()
+    assert keys_that_conch_reads(line.encode()) == []
 
 
 def test_an_expired_key_is_refused(serve: Serve) -> None:

@@ -3,10 +3,11 @@
 import subprocess
 from pathlib import Path
 
+import bcrypt
 import paramiko
 import pytest
 
-from tests.ssh.daemon import KINDS, PASSWORD, Sshd, run
+from tests.ssh.daemon import KINDS, PASSWORD, Sshd, run, serving
 
 
 def spawn(*command: object, check: bool = False) -> subprocess.CompletedProcess[str]:
@@ -103,6 +104,17 @@ def libssh(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_libssh(sshd: Sshd, libssh: Path, kind: str) -> None:
     assert is_df(spawn(libssh, sshd.port, "ops", sshd.key(kind), "df").stdout)
     assert spawn(libssh, sshd.port, "ops", sshd.key(kind), "both").returncode == 3
+
+
+def test_a_bcrypt_hash_lets_in_too(tmp_path: Path) -> None:
+    hashed = bcrypt.hashpw(b"battery staple", bcrypt.gensalt(4, prefix=b"2b")).decode()
+    with serving(tmp_path, commands=f'[ssh.console.users.old]\npassword_hash = "{hashed}"\n') as sshd:
+
+        async def work() -> str:
+            async with sshd.asyncssh(username="old", client_keys=None, password="battery staple") as connection:
+                return str((await connection.run("whoami")).stdout)
+
+        assert run(work()).startswith("old (viewer) from 127.0.0.1")
 
 
 def test_a_wrong_password_and_an_unknown_user_are_refused_alike(sshd: Sshd) -> None:

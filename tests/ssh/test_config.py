@@ -1,5 +1,7 @@
 """What an [ssh.NAME] table may say, and what is said of its mistakes."""
 
+from pathlib import Path
+
 import pytest
 
 from netd.config import ConfigError
@@ -77,8 +79,26 @@ def test_a_hash_is_never_shown() -> None:
 
 
 def test_a_throwaway_key_stays_on_this_machine() -> None:
-    found = mistakes("users.dev = { throwaway_key = true }", listen=":2222")
-    assert found == ["users.dev.throwaway_key: only where listen is on loopback"] or "throwaway_key" in found[0]
+    (found,) = mistakes("users.dev = { throwaway_key = true }", listen=":2222")
+    assert found.endswith("users.dev.throwaway_key: only where listen is on loopback")
+
+
+def test_a_file_of_keys_that_lets_nobody_in_is_warned_about(tmp_path: Path) -> None:
+    def warnings() -> list[str]:
+        table = f'users.x = {{ authorized_keys_file = "{tmp_path / "keys"}" }}'
+        config = configure(f'[ssh.c]\nlisten = "127.0.0.1:2222"\n{table}\n')
+        return [each.partition("ssh.c.users.x.authorized_keys_file: ")[2] for each in config.warnings]
+
+    keys = tmp_path / "keys"
+    assert warnings() == [f"{keys} cannot be read: No such file or directory"]
+    keys.write_text("ssh-dss AAAA\n")
+    (complaint,) = warnings()
+    assert complaint.startswith(f"{keys}, line 1: no key of a kind that is accepted")
+    keys.write_text("# nobody yet\n")
+    assert warnings() == []
+    keys.chmod(0o666)
+    (complaint,) = warnings()
+    assert "others may write" in complaint
 
 
 def test_every_address_may_be_listened_on_because_users_log_in() -> None:

@@ -1,14 +1,26 @@
 """What conch leaves open, each with the same done to stock conch beside it: the proof that the test can fail."""
 
+import os
 import random
+import struct
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from twisted.conch.insults.insults import ServerProtocol
+from twisted.conch.manhole_ssh import TerminalSession
+from twisted.conch.recvline import RecvLine
 from twisted.conch.ssh.channel import SSHChannel
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import IUsernamePassword
+from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import Deferred
+from twisted.internet.process import ProcessReader
 from twisted.logger import LogEvent
+from zope.interface import implementer
 
+from netd.ssh.process import PipeReader
 from netd.ssh.wire import Malformed, Reader, string, uint32
 from tests.fakes import MemoryNetwork
 from tests.ssh.raw import RawClient, stock_client
@@ -65,8 +77,12 @@ def stock_channel(stock: RawClient, *, window: int = 1 << 20, largest: int = 327
     return channel
 
 
-def test_3_what_runs_is_paused_while_the_window_is_closed(serve: Serve) -> None:
+def test_3_what_runs_is_paused_while_the_window_is_closed(serve: Serve, stock: RawClient) -> None:
     """conch's channel appends to a string without a limit, and pauses nothing."""
+    stuck = stock_channel(stock, window=10)
+    for _ in range(100):
+        stuck.write(b"x" * 65536)
+    assert len(stuck.buf) == 100 * 65536 - 10
     served = serve()
     client = served.log_in()
     number = client.open(window=10)
@@ -101,7 +117,7 @@ class Recorder:
     """A program that notes what it is told."""
 
     doing = "test"
-    interactive = False
+    busy = True
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -125,7 +141,8 @@ class Recorder:
     def signal(self, name: str) -> bool:
         return False
 
-    def say(self, text: str) -> None: ...
+    def dismiss(self, text: str) -> bool:
+        return False
 
 
 @pytest.mark.parametrize("largest", [0, 1, 255])
@@ -137,15 +154,41 @@ def test_4_a_maximum_packet_too_small_to_be_meant_is_refused(serve: Serve, stock
     assert stock_channel(stock, largest=largest).remoteMaxPacket == largest
 
 
-def test_5_guesses_that_arrive_at_once_are_counted_like_others(serve: Serve, stock: RawClient) -> None:
-    client = serve().connect().handshake()
-    wrong = client.key_request()[:-1] + b"\0"
-    guesses = b"".join(client.packet(50, wrong) for _ in range(199)) + client.packet(50, client.key_request())
+def test_5_guesses_that_arrive_at_once_are_counted_like_others(serve: Serve) -> None:
+    client = serve("limits = { packets = 0 }").connect().handshake()
+    wrong = client.wrong_request()
+    guesses = b"".join(client.packet(50, wrong) for _ in range(400)) + client.packet(50, client.key_request())
     client.raw(guesses)
     assert client.numbers.count(51) <= 6
     assert 52 not in client.numbers
     assert client.gone
     assert client.farewell == b"too many attempts"
+
+
+def password(text: bytes) -> bytes:
+    return string(b"ops") + string(b"ssh-connection") + string(b"password") + b"\0" + string(text)
+
+
+def test_5_stock_conch_lets_in_who_guesses_right_the_four_hundredth_time() -> None:
+    @implementer(ICredentialsChecker)
+    class Slow:
+        credentialInterfaces = (IUsernamePassword,)
+
+        def requestAvatarId(self, credentials: Any) -> Deferred[bytes | tuple[()]]:
+            asked.append((Deferred(), credentials))
+            return asked[-1][0]
+
+    asked: list[tuple[Deferred[bytes | tuple[()]], Any]] = []
+    stock = stock_client(MemoryNetwork(), Slow()).handshake()
+    for guess in [b"wrong"] * 400 + [b"right"]:
+        stock.say(50, password(guess))
+    for answer, credentials in asked:
+        if credentials.checkPassword(b"right"):
+            answer.callback(b"ops")
+        else:
+            answer.errback(UnauthorizedLogin())
+    stock.take()
+    assert stock.numbers[-1] == 52
 
 
 def test_5_only_a_few_requests_wait_while_one_is_decided(serve: Serve) -> None:
@@ -159,9 +202,8 @@ def test_5_only_a_few_requests_wait_while_one_is_decided(serve: Serve) -> None:
         return waiting[-1]
 
     server.run_in_thread = run_in_thread
-    guess = string(b"ops") + string(b"ssh-connection") + string(b"password") + b"\0" + string(b"guess")
     for _ in range(400):
-        client.say(50, guess)
+        client.say(50, password(b"guess"))
     assert len(waiting) == 1
     assert client.gone
 
@@ -279,6 +321,51 @@ def test_12_what_runs_ends_with_the_connection(serve: Serve) -> None:
     assert program.calls == ["hang_up"]
 
 
+def test_12_slow_handshakes_leave_room_for_others(serve: Serve) -> None:
+    served = serve()
+    clients = [served.network.connect("192.0.2.1") for _ in range(150)]
+    slow = [client for client in clients if client is not None]
+    assert len(slow) == 8
+    for second in range(19):
+        for client in slow:
+            client.protocol.dataReceived(b"SSH-2.0-slow and steady\r\n"[second : second + 1])
+        served.network.advance(1)
+    served.connect("192.0.2.2").handshake().log_in()
+    for _ in range(2):
+        served.network.advance(1)
+    assert all(client.gone for client in slow)
+
+
+def test_who_leaves_before_its_turn_does_not_log_in(serve: Serve) -> None:
+    served = serve()
+    client = served.connect().handshake()
+    spend_the_turn(served, client)
+    client.raw(client.packet(50, client.key_request()))
+    assert client.numbers[-1] == 6
+    client.wire.leave()
+    served.network.advance(0)
+    assert served.service.sessions() == []
+    assert client.numbers[-1] == 6
+
+
+def test_who_waits_for_its_turn_is_served_in_the_next(serve: Serve) -> None:
+    served = serve()
+    client = served.connect().handshake()
+    spend_the_turn(served, client)
+    client.raw(client.packet(50, client.key_request()))
+    served.network.advance(0)
+    client.take()
+    assert client.numbers[-1] == 52
+
+
+def spend_the_turn(served: Served, client: RawClient) -> None:
+    def spend() -> None:
+        served.network.rightNow += 1
+
+    connection: Any = client.wire.protocol
+    connection.server.turns.take(spend)
+
+
 @pytest.mark.parametrize(
     ("number", "payload"),
     [
@@ -314,25 +401,27 @@ def test_14_a_malformed_packet_makes_stock_conch_raise(stock: RawClient) -> None
         stock.say(20, bytes(16))
 
 
-def fuzz(client: RawClient, chance: random.Random, numbers: list[int]) -> None:
-    for _ in range(20):
+def fuzz(client: RawClient, chance: random.Random, numbers: list[int]) -> int:
+    sent = 0
+    while sent < 40 and not client.gone:
         size = chance.choice([0, 1, 4, 5, 12, 13, 40, 200])
         payload = chance.randbytes(size)
         if chance.random() < 0.5:
             payload = uint32(0) + string(chance.choice([b"exec", b"pty-req", b"env", b"ops", b"session"])) + payload
         client.say(chance.choice(numbers), payload)
-        if client.gone:
-            return
+        sent += 1
+    return sent
 
 
-def test_14_thousands_of_fuzzed_packets_cost_a_line_a_connection_at_most(serve: Serve, events: list[LogEvent]) -> None:
+def test_14_ten_thousand_fuzzed_packets_cost_a_line_a_connection_at_most(serve: Serve, events: list[LogEvent]) -> None:
     served = serve('penalty_exempt = ["127.0.0.0/8"]')
     chance = random.Random(2026)
     before_keys = [1, 2, 3, 4, 5, 6, 7, 20, 21, 30, 31, 32, 34, 50, 80, 90, 94, 98, 192]
     after_login = [2, 3, 4, 7, 80, 81, 82, 90, 91, 92, 93, 94, 95, 96, 97, 98, 99, 100, 192]
-    connections = 700
-    for round_number in range(connections):
-        stage = round_number % 7
+    connections, sent = 0, Counter[str]()
+    while min(sent["before"], sent["after"]) < 5_000:
+        stage = connections % 7 if sent["after"] < 5_000 else 0
+        connections += 1
         client = served.connect()
         if stage < 4:
             client.hello()
@@ -340,7 +429,7 @@ def test_14_thousands_of_fuzzed_packets_cost_a_line_a_connection_at_most(serve: 
             client.handshake()
         else:
             client.handshake().log_in().open()
-        fuzz(client, chance, after_login if stage == 6 else before_keys)
+        sent["after" if stage >= 4 else "before"] += fuzz(client, chance, after_login if stage == 6 else before_keys)
         if not client.gone:
             client.wire.leave()
     lines = [event for event in said(events) if "logged in" not in str(event.get("log_format"))]
@@ -374,12 +463,18 @@ def test_16_a_client_without_strict_key_exchange_is_served_too(serve: Serve) -> 
     assert client.numbers[-1] == 97
 
 
-def test_16_keys_are_renewed_by_the_clients_wish_and_by_the_servers(serve: Serve) -> None:
+def test_16_keys_are_renewed_by_the_clients_wish_and_by_the_servers(serve: Serve, stock: RawClient) -> None:
     client = serve("rekey_bytes = 10_000").log_in()
     client.exchange()
     number = client.open()
+    asked = 0
     while client.numbers.count(20) == 2:
         client.request(number, b"env", string(b"LANG") + string(b"C"))
+        asked += 1
+    stock_channel(stock)
+    for _ in range(2 * asked):
+        stock.request(0, b"env", string(b"LANG") + string(b"C"))
+    assert stock.numbers.count(20) == 1
     theirs = [payload for kind, payload in client.heard if kind == 20][-1]
     ours = client.kexinit()
     client.say(20, ours)
@@ -388,13 +483,73 @@ def test_16_keys_are_renewed_by_the_clients_wish_and_by_the_servers(serve: Serve
     assert client.numbers[-4:] == [94, 96, 98, 97]
 
 
-def test_16_the_sequence_number_wraps(serve: Serve) -> None:
+def test_16_the_sequence_number_wraps(serve: Serve, stock: RawClient) -> None:
     client = serve().log_in(ciphers=b"aes256-ctr")
     connection: Any = client.wire.protocol
     connection.outgoingPacketSequence = client._reader.sequence = 0xFFFFFFFF
     connection._reader.sequence = client.sequence = 0xFFFFFFFF
     client.request(client.open(), b"exec", string(b"version"))
     assert client.numbers[-1] == 97
+    stuck: Any = stock.handshake().log_in().wire.protocol
+    stuck.outgoingPacketSequence = 1 << 32
+    with pytest.raises(struct.error):
+        stuck.sendIgnore(b"")
+
+
+def console(client: RawClient) -> int:
+    number = client.open()
+    client.request(number, b"pty-req", string(b"xterm") + uint32(80) + uint32(24) + bytes(8) + string(b""))
+    client.request(number, b"shell")
+    return number
+
+
+def test_17_a_resize_and_the_end_of_input_are_nothing_to_raise_at(serve: Serve, events: list[LogEvent]) -> None:
+    client = serve().log_in()
+    number = console(client)
+    client.say(98, uint32(number) + string(b"window-change") + b"\0" + uint32(40) + uint32(10) + bytes(8))
+    client.say(96, uint32(number))
+    assert client.numbers[-3:] == [96, 98, 97]
+    assert not [event for event in events if "log_failure" in event]
+    stock: Any = TerminalSession(object())
+    with pytest.raises(NotImplementedError):
+        stock.windowChanged((10, 40, 0, 0))
+    with pytest.raises(NotImplementedError):
+        stock.eofReceived()
+
+
+def test_17_what_is_typed_may_be_more_than_ascii(serve: Serve) -> None:
+    client = serve().log_in()
+    number = console(client)
+    client.say(94, uint32(number) + string("é漢".encode()))
+    assert "é漢".encode() in b"".join(payload for kind, payload in client.heard if kind == 94)
+    stock = RecvLine()
+    stock.terminal = ServerProtocol()
+    stock.terminal.transport = stock.terminal
+    stock.lineBuffer, stock.lineBufferIndex = [], 0
+    stock.mode = "insert"
+    stock.keyHandlers = {}
+    for byte in "é".encode():
+        stock.keystrokeReceived(bytes([byte]), None)
+    assert stock.lineBuffer == []
+
+
+def test_18_a_pipe_is_read_as_a_whole() -> None:
+    sizes = []
+    for reader_class in (PipeReader, ProcessReader):
+        ours, theirs = os.pipe()
+        os.write(theirs, bytes(65536))
+        received: list[bytes] = []
+
+        class Process:
+            def childDataReceived(self, _name: int, data: bytes, received: list[bytes] = received) -> None:
+                received.append(data)
+
+        reader: Any = reader_class(MemoryNetwork(), Process(), 1, ours)
+        reader.doRead()
+        sizes.append(len(received[0]))
+        os.close(ours)
+        os.close(theirs)
+    assert sizes == [65536, 8192]
 
 
 def test_a_packet_sealed_with_other_keys_is_refused(serve: Serve) -> None:

@@ -7,11 +7,12 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from netd.console.command import Answer, Caller, Command, Context, Failed, Role
+from netd.console.command import Answer, Caller, Command, Context, Failed, HostCommand, Role
 from netd.console.console import Console
+from netd.ssh.allowed import Refused
 from netd.ssh.interactive import InteractiveSession, Pty
 from netd.ssh.interactive_keyboard import TYPE_AHEAD
-from netd.ssh.interactive_program import NO_PROGRAMS, Program, ProgramDialogue, Programs, Refused
+from netd.ssh.interactive_program import NO_PROGRAMS, Program, ProgramDialogue, Programs
 from netd.ssh.terminal_history import History
 from tests.console.desk import Desk
 from tests.ssh.terminals import Terminal
@@ -77,7 +78,8 @@ class Operator:
         self.desk = Desk()
         self.clock = self.desk.network
         self.count = Count()
-        console = Console(self.desk.runtime, [Slow(), Long(), self.count])
+        named = {name: HostCommand(name, name, Role.VIEWER, {}) for name in programs.names()}
+        console = Console(self.desk.runtime, [Slow(), Long(), self.count], host_commands=named)
         self.terminal = Terminal(width, height)
         self.left: list[int] = []
         self.session = InteractiveSession(
@@ -342,7 +344,7 @@ def test_an_n_that_the_verb_knows_is_the_verb_s() -> None:
 
 def test_watch_says_what_it_cannot_do() -> None:
     for line, error in [
-        ("watch", "watch: what? Name a verb"),
+        ("watch", "watch: which verb?"),
         ("watch frob", "watch: frob: unknown verb"),
         ("watch close 1", "watch: close is not for repeating"),
         ("watch count -n", "watch: -n takes seconds"),
@@ -400,10 +402,24 @@ def test_a_resize_redraws_the_line() -> None:
     assert one.last == "ops@web1# " + "x" * 20
 
 
-def test_a_message_does_not_disturb_what_is_typed() -> None:
+def test_an_operator_at_a_prompt_is_told_why_and_leaves() -> None:
     one = Operator().type("stat")
-    one.session.say("netd stops\x1b[2J")
+    one.session.dismiss("netd stops\x1b[2J")
+    one.clock.advance(0)
     assert one.rows[-2:] == ["netd stops\\x1b[2J", "ops@web1# stat"]
+    assert one.left == [0]
+    assert one.terminal.received.endswith("\x1b[?2004l")
+
+
+def test_who_is_to_leave_sees_the_end_of_what_runs_first() -> None:
+    for line, shown in (("slow\r", "slow is done"), ("watch count\r", "run 1"), ("long\r", "line 9")):
+        one = Operator().type(line)
+        one.session.dismiss("netd stops")
+        one.clock.advance(10)
+        one.clock.advance(0)
+        assert one.left == [0], line
+        assert shown in one.rows, line
+        assert "netd stops" in one.rows, line
 
 
 def test_a_channel_that_is_gone_stops_everything() -> None:
@@ -540,7 +556,12 @@ def test_an_allowed_command_is_paused_while_the_client_does_not_read_and_ends_wi
 
 
 def test_help_names_the_allowed_commands() -> None:
-    assert "Commands of this host: ping" in Operator(programs=Ping(), height=40).type("help\r").rows
+    assert "ping                  viewer" in Operator(programs=Ping(), height=40).type("help\r").rows
+
+
+def test_a_command_of_the_host_is_not_watched() -> None:
+    one = Operator(programs=Ping()).type("watch ping\r")
+    assert "only verbs are watched" in " ".join(one.rows)
 
 
 def test_the_prompt_takes_keys_again_after_a_dialogue() -> None:

@@ -32,7 +32,7 @@ STEPS = st.lists(
         TYPED,
         TYPED,
         st.binary(max_size=12),
-        st.sampled_from(["pause", "resume", "wait", "say", "end of input"]),
+        st.sampled_from(["pause", "resume", "wait", "dismiss", "end of input"]),
         st.tuples(st.integers(0, 90), st.integers(0, 30)),
     ),
     max_size=25,
@@ -58,8 +58,8 @@ def test_nothing_that_is_typed_or_done_goes_wrong(steps: list[bytes | str | tupl
                     one.session.resume()
                 case "wait":
                     one.clock.advance(3)
-                case "say":
-                    one.session.say("hello")
+                case "dismiss":
+                    one.session.dismiss("hello")
                 case "end of input":
                     one.session.end_of_input()
                 case (int(width), int(height)):

@@ -2,6 +2,8 @@
 
 import base64
 import hashlib
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from netd.ssh.add_user import CannotDescribe, describe_user
 from netd.ssh.service import SshService
 from netd.ssh.wire import string, uint32
 from tests.fakes import MemoryNetwork, configure, result_of, runtime_on
-from tests.ssh.raw import RawClient
+from tests.ssh.raw import RawClient, stock_client
 from tests.ssh.service import AUTHORIZED, Served
 
 Serve = Callable[..., Served]
@@ -54,6 +56,14 @@ def test_a_host_key_that_others_could_read_is_refused(serve: Serve, tmp_path: Pa
     serve()
     host_key(tmp_path).chmod(mode)
     with pytest.raises(CannotStart, match="others may read or write it: chmod 600"):
+        serve()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
+def test_a_host_key_of_somebody_else_is_refused(serve: Serve, tmp_path: Path) -> None:
+    serve()
+    os.chown(host_key(tmp_path), 65534, 65534)
+    with pytest.raises(CannotStart, match="belongs to user 65534, not to this one, 0: chown it"):
         serve()
 
 
@@ -131,6 +141,9 @@ def test_13_a_security_key_must_have_been_touched(serve: Serve, options: str, fl
     line = f"{options}sk-ssh-ed25519@openssh.com {base64.b64encode(blob).decode()}"
     client = serve(authorized=line).connect().handshake()
     assert touch(client, key, blob, flags) == [answer]
+    if not options:
+        stock = stock_client(MemoryNetwork(), user_key=blob).handshake()
+        assert touch(stock, key, blob, flags) == [52]
 
 
 # --- passwords
@@ -141,6 +154,34 @@ def test_passwords_are_not_even_looked_at_unless_they_are_allowed(serve: Serve) 
     guess = string(b"ops") + string(b"ssh-connection") + string(b"password") + b"\0" + string(b"x")
     ((number, payload),) = client.say(50, guess)
     assert (number, payload) == (51, string(b"publickey") + b"\0")
+
+
+def test_two_passwords_are_checked_at_once_and_no_more(serve: Serve) -> None:
+    connection: Any = serve("password_auth = true").connect().wire.protocol
+    changed = threading.Condition()
+    running: list[int] = []
+    peak = 0
+    go_on = False
+
+    def check(number: int) -> None:
+        nonlocal peak
+        with changed:
+            running.append(number)
+            peak = max(peak, len(running))
+            changed.notify_all()
+            changed.wait_for(lambda: go_on, timeout=10)
+            running.remove(number)
+            changed.notify_all()
+
+    for number in range(6):
+        connection.server.run_in_thread(check, number)
+    with changed:
+        assert changed.wait_for(lambda: len(running) == 2, timeout=10)
+        assert not changed.wait_for(lambda: len(running) > 2, timeout=0.1)
+        go_on = True
+        changed.notify_all()
+        assert changed.wait_for(lambda: not running, timeout=10)
+    assert peak == 2
 
 
 @pytest.mark.parametrize("user", [b"nobody", b"ops", b"\xff"])
@@ -164,6 +205,29 @@ def test_unknown_users_cost_a_hash_like_known_ones(serve: Serve, user: bytes) ->
 # --- limits over time
 
 
+class Backup:
+    """A program that does nothing but run."""
+
+    doing = "backup"
+    busy = True
+
+    def begin(self) -> None: ...
+    def receive(self, data: bytes) -> int:
+        return len(data)
+
+    def end_of_input(self) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def resize(self, width: int, height: int) -> None: ...
+    def signal(self, name: str) -> bool:
+        return False
+
+    def dismiss(self, text: str) -> bool:
+        return False
+
+    def hang_up(self) -> None: ...
+
+
 def test_the_ninth_connection_of_an_address_waits_until_one_has_logged_in(serve: Serve) -> None:
     served = serve()
     clients = [served.connect() for _ in range(8)]
@@ -177,7 +241,7 @@ def test_an_address_that_guesses_has_to_wait_and_sessions_shows_it(serve: Serve)
     served = serve()
     for _ in range(2):
         client = served.connect("192.0.2.1").handshake()
-        client.say(50, client.key_request()[:-1] + b"\0")
+        client.say(50, client.wrong_request())
         client.wire.leave()
     assert served.network.connect("192.0.2.1") is None
     assert served.network.connect("192.0.2.2") is not None
@@ -230,14 +294,7 @@ def test_a_connection_on_which_something_runs_is_not_idle(serve: Serve) -> None:
     client = served.log_in()
     number = client.open()
     channel = served.channel(client)
-
-    class Command:
-        doing = "backup"
-        interactive = False
-
-        def hang_up(self) -> None: ...
-
-    channel.program = Command()  # type: ignore[assignment]
+    channel.program = Backup()
     for _ in range(200):
         served.network.advance(1)
     assert not client.gone
@@ -275,23 +332,77 @@ def test_draining_waits_for_what_runs_and_takes_nothing_new(serve: Serve) -> Non
     idle, busy = served.log_in(), served.log_in()
     number = busy.open()
     channel = served.channel(busy)
-
-    class Command:
-        doing = "backup"
-        interactive = False
-
-        def say(self, text: str) -> None: ...
-        def hang_up(self) -> None: ...
-
-    channel.program = Command()  # type: ignore[assignment]
+    channel.program = Backup()
     drained = Deferred.fromCoroutine(served.service.drain())
     served.network.advance(0.1)
     idle.take()
     assert idle.gone
+    assert idle.farewell == b"netd is stopping"
     assert not busy.gone
     busy.say(90, string(b"session") + uint32(1) + uint32(1000) + uint32(32768))
     assert [kind for kind, _ in busy.request(number + 1, b"exec", string(b"version"))] == [100]
     channel.end(0)
-    served.network.advance(0.1)
-    assert drained.called
+    busy.say(97, uint32(number))
+    assert not drained.called
+    for _ in range(2):
+        served.network.advance(0.1)
     assert busy.gone
+    assert drained.called
+
+
+def test_draining_waits_until_a_client_has_all_output_and_the_status(serve: Serve) -> None:
+    """OpenSSH exits with 255 when the connection ends before it has dealt with the exit status."""
+    served = serve()
+    client = served.log_in()
+    number = client.open(window=3)
+    channel = served.channel(client)
+    channel.program = Backup()
+    drained = Deferred.fromCoroutine(served.service.drain())
+    channel.write(b"all is saved")
+    channel.end(0)
+    served.network.advance(0.1)
+    assert not client.gone
+    client.say(93, uint32(number) + uint32(1000))
+    assert client.numbers[-4:] == [94, 96, 98, 97]
+    served.network.advance(0.1)
+    assert not client.gone
+    client.say(97, uint32(number))
+    for _ in range(2):
+        served.network.advance(0.1)
+    assert client.gone
+    assert drained.called
+
+
+@pytest.mark.parametrize("why", ["idle", "netd is stopping"])
+def test_an_operator_at_a_prompt_is_told_and_leaves_with_a_status(serve: Serve, why: str) -> None:
+    served = serve('keepalive = 0\nidle_timeout = "60s"')
+    client = served.log_in()
+    number = client.open()
+    client.request(number, b"pty-req", string(b"xterm") + uint32(80) + uint32(24) + bytes(8) + string(b""))
+    client.request(number, b"shell")
+    if why == "idle":
+        for _ in range(62):
+            served.network.advance(1)
+    else:
+        Deferred.fromCoroutine(served.service.drain())
+        served.network.advance(0.1)
+    client.take()
+    assert any(why.encode() in payload for kind, payload in client.heard if kind == 94)
+    assert client.numbers[-3:] == [96, 98, 97]
+    assert not client.gone
+    client.say(97, uint32(number))
+    for _ in range(3):
+        served.network.advance(1)
+    assert client.gone
+
+
+def test_a_connection_that_an_operator_closes_ends_whatever_runs_on_it(serve: Serve) -> None:
+    served = serve()
+    client = served.log_in()
+    client.open()
+    served.channel(client).program = Backup()
+    (connection,) = served.service.listeners[0].connections.values()
+    connection.close()
+    client.take()
+    assert client.gone
+    assert b"an operator's wish" in client.farewell

@@ -1,5 +1,6 @@
 """The first try: a key that is made, and the one line that uses it."""
 
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -15,11 +16,13 @@ users.dev = { role = "admin", throwaway_key = true }
 
 
 def test_the_line_that_is_logged_works(tmp_path: Path) -> None:
-    with running(tmp_path, CONFIG) as netd:
+    directory = tmp_path / "with a space"
+    directory.mkdir()
+    with running(directory, CONFIG) as netd:
         (line,) = [message for message in netd.messages if message.startswith("to try it: ")]
-        command = line.removeprefix("to try it: ").split()
+        command = shlex.split(line.removeprefix("to try it: "))
         done = subprocess.run(
             [*command, "whoami"], capture_output=True, text=True, check=False, timeout=60, stdin=subprocess.DEVNULL
         )
         assert done.stdout.startswith("dev (admin) from 127.0.0.1"), done.stderr
-        assert (tmp_path / "state/ssh.console/dev.key").stat().st_mode & 0o777 == 0o600
+        assert (directory / "state/ssh.console/dev.key").stat().st_mode & 0o777 == 0o600

@@ -1,0 +1,218 @@
+"""The ports the daemon has open. A port outlives the listener that serves it: a reload hands a live one on.
+
+An open port that nobody serves takes nothing: who connects meanwhile waits in the kernel's backlog. So everything a
+configuration needs is opened first, and served only when all of it is.
+"""
+
+import os
+import socket
+from collections.abc import Callable, Sequence
+from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT
+from typing import cast
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.endpoints import (
+    AdoptedStreamServerEndpoint,
+    TCP4ServerEndpoint,
+    TCP6ServerEndpoint,
+    serverFromString,
+)
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol, IStreamServerEndpoint, ITransport
+from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import Logger
+
+from netd.config import Config
+from netd.runtime import CannotStart
+from netd.settings import Address
+
+BACKLOG = 4096
+"""Connections the kernel may hold before they are accepted; net.core.somaxconn, 4096 on current kernels, caps it."""
+
+KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES = 60, 15, 4
+"""Seconds of silence, seconds between probes, probes: a peer that vanished is noticed after two minutes (tcp(7))."""
+
+FIRST_FREE_PORT = 1024
+"""The first TCP port that a program without privileges may bind."""
+
+UNIX_MODE = "660"
+"""Of a unix socket that names none: a port that only files' permissions protect is not for everybody."""
+
+Admit = Callable[[IAddress], IProtocol | None]
+"""The protocol for a client at an address, or None when it is refused."""
+
+_log = Logger()
+
+
+class OpenPort:
+    """One address that is listened on."""
+
+    def __init__(self, key: str, address: Address, listening: IListeningPort, switch: "_Switch") -> None:
+        self.key = key
+        self.address = address
+        self.owner: object = None
+        """Who serves it; None when it may be closed."""
+        self._listening = listening
+        self._switch = switch
+        self._pause(paused=True)
+
+    @property
+    def shown(self) -> str:
+        """The address for a person; the number that the kernel chose for port 0."""
+        return show_peer(self._listening.getHost()) if not self.address.endpoint else self.address.text
+
+    def serve(self, owner: object, admit: Admit, *, keepalive: bool) -> None:
+        """Let `admit` decide about each client from now on."""
+        self.owner = owner
+        self._switch.admit = admit
+        self._set_options(keepalive=keepalive)
+        self._pause(paused=False)
+
+    def hold(self) -> None:
+        """Nobody serves it any more: clients wait."""
+        self.owner = None
+        self._switch.admit = None
+        self._pause(paused=True)
+
+    def _pause(self, *, paused: bool) -> None:
+        change = getattr(self._listening, "stopReading" if paused else "startReading", None)
+        if change is not None:  # every port of a real reactor has it
+            change()
+
+    def _set_options(self, *, keepalive: bool) -> None:
+        """Set on the listening socket what accepted ones inherit from it on Linux (tcp(7))."""
+        listening = getattr(self._listening, "socket", None)
+        if listening is None or listening.family not in {socket.AF_INET, socket.AF_INET6}:
+            return
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(keepalive))
+        if keepalive:
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+
+    def close(self) -> "Deferred[object]":
+        """Close it; connections go on."""
+        self.owner = self._switch.admit = None
+        return maybeDeferred(self._listening.stopListening)
+
+
+class Ports:
+    """Every port of the daemon."""
+
+    def __init__(self, reactor: object) -> None:
+        self._reactor = reactor
+        self._open: list[OpenPort] = []
+
+    async def open(self, key: str, address: Address) -> OpenPort:
+        """The port of an address that the configuration's `key` names: the one that is open already, or a new one.
+
+        Raises CannotStart, which begins with the key.
+        """
+        for each in self._open:
+            if each.address == address and (address.port or address.endpoint or each.key == key):
+                return each
+            if each.address.overlaps(address):
+                raise CannotStart(f"{key}: {address} overlaps {each.address}, open as {each.key}: needs a restart")
+        switch = _Switch(refuse_late=address.text.startswith("haproxy:"))
+        opened = OpenPort(key, address, await self._listen(key, address, switch), switch)
+        self._open.append(opened)
+        _log.info("listening on {address}", address=opened.shown, service=".".join(key.split(".")[:2]))
+        return opened
+
+    async def _listen(self, key: str, address: Address, factory: Factory) -> IListeningPort:
+        try:
+            try:
+                return await endpoint_for(address, self._reactor).listen(factory)
+            except CannotListenError as error:
+                if address.text[0] != ":" or error.socketError.errno not in {EAFNOSUPPORT, EADDRNOTAVAIL}:
+                    raise
+                ipv4 = TCP4ServerEndpoint(self._reactor, address.port, BACKLOG, "0.0.0.0")  # noqa: S104 - asked for as ":port"
+                return cast("IListeningPort", await ipv4.listen(factory))
+        except CannotListenError as error:
+            raise CannotStart(f"{key}: {address}: {_bind_problem(address, error.socketError)}") from None
+        except Exception as error:  # noqa: BLE001 - an endpoint plug-in may raise anything; the port is not open
+            raise CannotStart(f"{key}: {address}: {error or type(error).__name__}") from None
+
+    async def close(self, ports: Sequence[OpenPort]) -> None:
+        """Close ports; their connections go on."""
+        self._open = [each for each in self._open if each not in ports]
+        await gatherResults([each.close() for each in ports])
+
+    async def close_unserved(self) -> None:
+        """Close the ports that nobody serves: given up, or opened in vain."""
+        await self.close([each for each in self._open if each.owner is None])
+
+
+class _Switch(Factory):
+    """What a port asks about its clients, whoever serves it."""
+
+    noisy = False
+    admit: Admit | None = None
+
+    def __init__(self, *, refuse_late: bool) -> None:
+        self._refuse_late = refuse_late
+
+    def buildProtocol(self, address: IAddress) -> IProtocol | None:  # type: ignore[override]  # Factory's says Protocol
+        protocol = self.admit(address) if self.admit is not None else None
+        return _Refused() if protocol is None and self._refuse_late else protocol
+
+
+class _Refused(Protocol):
+    """For endpoints that wrap protocols, such as haproxy:, and cannot take None for one."""
+
+    def connectionMade(self) -> None:
+        cast("ITransport", self.transport).loseConnection()
+
+
+def endpoint_for(address: Address, reactor: object) -> IStreamServerEndpoint:
+    """The Twisted endpoint of an address; raises ValueError for an endpoint string that Twisted does not understand."""
+    if not address.endpoint:
+        tcp = TCP6ServerEndpoint if ":" in address.host else TCP4ServerEndpoint
+        return cast("IStreamServerEndpoint", tcp(reactor, address.port, BACKLOG, address.host))
+    text = address.endpoint
+    if text.startswith("unix:") and ":mode=" not in text:
+        text += f":mode={UNIX_MODE}"
+    endpoint = serverFromString(reactor, text)
+    if isinstance(endpoint, AdoptedStreamServerEndpoint):
+        # It closes the descriptor it is given: with a copy, one that systemd passed can be listened on again.
+        endpoint.fileno = os.dup(endpoint.fileno)
+    return cast("IStreamServerEndpoint", endpoint)
+
+
+def check_endpoints(config: Config) -> list[str]:
+    """Mistakes in endpoint strings, a line each, as far as they show without opening anything."""
+    mistakes = []
+    for key, address in config.addresses():
+        if not address.endpoint or address.endpoint.startswith("systemd:"):
+            continue  # systemd's descriptors are there when it starts the daemon, and only then
+        try:
+            endpoint_for(address, object())
+        except (ValueError, TypeError) as error:
+            mistakes.append(f"{config.path}: {key}: {address}: {error}")
+    return mistakes
+
+
+def show_peer(address: object) -> str:
+    """An address of Twisted's for a person: "192.0.2.1:4711", "[2001:db8::1]:4711" or "unix"."""
+    if isinstance(address, IPv4Address):
+        return f"{address.host}:{address.port}"
+    if isinstance(address, IPv6Address):
+        host = str(address.host)
+        mapped = host.removeprefix("::ffff:")
+        return f"[{host}]:{address.port}" if mapped == host else f"{mapped}:{address.port}"
+    return "unix"
+
+
+def _bind_problem(address: Address, error: OSError | str) -> str:
+    if isinstance(error, str):  # a unix socket's lock file names a process that lives
+        return "Address already in use; a running process holds its .lock file"
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    match error.errno:
+        case code if code == EADDRINUSE:
+            find = f"ss -ltnp 'sport = :{address.port}'" if address.port else "ss -lxp"
+            return f"{reason}; find out by whom: {find}"
+        case code if code == EACCES and 0 < address.port < FIRST_FREE_PORT:
+            return f"{reason}; ports below {FIRST_FREE_PORT} need root, CAP_NET_BIND_SERVICE or socket activation"
+    return reason
