@@ -55,7 +55,7 @@ class Daemon(MultiService):
         self._stopping: Deferred[None] | None = None
         self._log = log
         self._busy = ""
-        self.runtime = Runtime(reactor, log, config.state_dir, Ports(reactor), self)
+        self.runtime = Runtime(reactor, log, config.state_dir, Ports(reactor), config, self)
         for each in config.tables:
             self._build(each).setServiceParent(self)
         self.runtime.services = tuple(self)
@@ -171,7 +171,7 @@ class Daemon(MultiService):
     def _commit(
         self, new: Config, difference: Difference, fresh: Sequence[Service], commits: Sequence[Callable[[], None]]
     ) -> None:
-        self._config = new
+        self._config = self.runtime.config = new
         if "log.level" in difference.general:
             self._log.level = new.log.level
         for commit in commits:

@@ -118,7 +118,7 @@ class Ports:
         switch = _Switch(refuse_late=address.text.startswith("haproxy:"))
         opened = OpenPort(key, address, await self._listen(key, address, switch), switch)
         self._open.append(opened)
-        _log.info("listening on {address}", address=opened.shown, service=".".join(key.split(".")[:2]))
+        _log.info("listening on {address}", address=opened.shown, service=".".join(key.split(".")[:-1][:2]))
         return opened
 
     async def _listen(self, key: str, address: Address, factory: Factory) -> IListeningPort:
