@@ -38,7 +38,7 @@ class Reload(Command):
         try:
             difference = await _control(context).reload()
         except CannotReload as error:
-            raise Failed("nothing was changed\n" + "\n".join(f"  {reason}" for reason in error.reasons)) from None
+            raise Failed("nothing was changed", error.reasons) from None
         document = difference.document()
         parts: list[Part] = [
             Line([Cell(f"{what}: ", "dim"), Cell(", ".join(keys), "warn" if what == "warnings" else "name")], "wrap")
