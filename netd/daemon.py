@@ -14,7 +14,7 @@ so that the first of the file, an operator's console say, goes last.
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from twisted.application.service import MultiService
 from twisted.application.service import Service as TwistedService
@@ -33,6 +33,11 @@ from netd.service import Service
 
 STATE_DIRECTORY_MODE = 0o700
 
+Phase = Literal["ready", "reloading", "stopping"]
+
+Announce = Callable[[Phase, str], object]
+"""Hears of each phase the daemon comes to, with its state in a line: the service manager, see `netd.systemd`."""
+
 _log = Logger()
 
 
@@ -44,17 +49,24 @@ class Daemon(MultiService):
     """
 
     def __init__(
-        self, config: Config, log: LogOutput, reactor: Reactor, leave: Callable[[CannotStart | None], object]
+        self,
+        config: Config,
+        log: LogOutput,
+        reactor: Reactor,
+        leave: Callable[[CannotStart | None], object],
+        announce: Announce,
     ) -> None:
         super().__init__()
         self._config = config
         self._reactor = reactor
         self._leave = leave
+        self._announce = announce
         self._starting: Deferred[None] | None = None
         self._draining: Deferred[None] | None = None
         self._stopping: Deferred[None] | None = None
         self._log = log
         self._busy = ""
+        self._last_reload = ""
         self.runtime = Runtime(reactor, log, config.state_dir, Ports(reactor), self)
         for each in config.services:
             self._build(each).setServiceParent(self)
@@ -90,6 +102,15 @@ class Daemon(MultiService):
         self._starting = None
         ports = sum(len(listener.bound) for service in self for listener in service.listeners)
         _log.info("ready: {services} service(s) on {ports} port(s)", services=len(self.services), ports=ports)
+        self._announce("ready", self._state())
+
+    def _state(self) -> str:
+        """What it does, for a person, in a line."""
+        ports = sum(len(listener.bound) for service in self.runtime.services for listener in service.listeners)
+        state = f"{len(self.runtime.services)} service(s) on {ports} port(s)"
+        if drained := [service.key for service in self.runtime.services if service.draining]:
+            state += f"; drained: {', '.join(drained)}"
+        return f"{state}; {self._last_reload}" if self._last_reload else state
 
     async def _start_failed(self, failure: Failure) -> None:
         self._starting = None
@@ -101,6 +122,7 @@ class Daemon(MultiService):
             _log.failure("unexpected error while starting", failure)
             reason = CannotStart(f"unexpected error: {failure.getErrorMessage()}")
         _log.critical("cannot start: {reason}", reason=str(reason))
+        self._announce("stopping", f"cannot start: {reason}")
         await self._go(reason)
 
     def _make_state_directory(self) -> None:
@@ -117,14 +139,17 @@ class Daemon(MultiService):
     async def reload(self) -> Difference:
         """Read the configuration again and go over to it, or change nothing; raises CannotReload with every reason."""
         with self._alone("a reload"):
+            self._announce("reloading", "reloading")
             try:
                 new = load(self._config.path)
                 if mistakes := check_endpoints(new):
                     raise ConfigError(mistakes)
                 difference = compare(self._config, new)
                 await self._go_over(new, difference)
+                self._last_reload = f"reloaded: {difference}"
             except (ConfigError, CannotReload) as error:
                 reasons = error.mistakes if isinstance(error, ConfigError) else error.reasons
+                self._last_reload = f"not reloaded: {reasons[0]}"
                 for reason in reasons:
                     _log.error("not reloaded: {reason}", reason=reason)
                 raise CannotReload(reasons) from None
@@ -203,6 +228,7 @@ class Daemon(MultiService):
             yield
         finally:
             self._busy = ""
+            self._announce("ready", self._state())
 
     # --- taking services out, and back in
 
@@ -247,6 +273,7 @@ class Daemon(MultiService):
                 connections=self._connections(),
                 seconds=self._config.daemon.drain_timeout,
             )
+            self._announce("stopping", f"{reason}: draining {self._connections()} connection(s)")
             going = Deferred.fromCoroutine(self._drain_and_go())
             going.addErrback(lambda failure: _log.failure("unexpected error while stopping", failure))
 
