@@ -13,7 +13,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from netd.kinds import KINDS
+from netd.admin.config import AdminSettings
+from netd.kinds import ADMIN, KINDS
 from netd.settings import Address, DaemonSettings, ListenerSettings, LogSettings, Origin, Settings, show
 
 LARGEST_FILE = 4 << 20
@@ -43,8 +44,8 @@ class ServiceConfig:
 
     @property
     def key(self) -> str:
-        """The service's name in logs, metrics and the console: "echo.plain"."""
-        return f"{self.kind}.{self.name}"
+        """The service's name in logs, metrics and the console: "echo.plain"; of [admin] "admin"."""
+        return f"{self.kind}.{self.name}" if self.name else self.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +56,18 @@ class Config:
     state_dir: Path
     daemon: DaemonSettings
     log: LogSettings
+    admin: ServiceConfig
     services: tuple[ServiceConfig, ...]
     """In the order of the file."""
     warnings: tuple[str, ...]
 
+    def all_services(self) -> tuple[ServiceConfig, ...]:
+        """With the one that is always there, last as it is shown."""
+        return (*self.services, self.admin)
+
     def addresses(self) -> Iterator[tuple[str, Address]]:
         """Every address with the full key that names it, such as ("echo.plain.listen", …)."""
-        for service in self.services:
+        for service in self.all_services():
             for name, addresses in service.settings.listens().items():
                 for address in addresses:
                     yield f"{service.key}.{name}", address
@@ -92,23 +98,28 @@ def parse(raw: bytes, path: Path, environ: Mapping[str, str], *, others_may_read
     origin = Origin(path.absolute().parent, environ)
     reader = _Reader(origin)
     general = {key: reader.table(key, model, tables.pop(key, {})) for key, model in _GENERAL.items()}
+    daemon, log = general["daemon"], general["log"]
+    state_dir = daemon.state_directory(origin) if isinstance(daemon, DaemonSettings) else origin.directory
+    admin = reader.admin(tables.pop(ADMIN, {}), state_dir)
     services = tuple(reader.services(tables))
-    reader.mistakes += _clashes(services)
+    reader.mistakes += _clashes((*([admin] if admin else []), *services))
     if not services and not reader.mistakes:
         reader.mistakes.append("no service: add a table such as [echo.plain] with a listen address")
-    daemon, log = general["daemon"], general["log"]
-    if reader.mistakes or not isinstance(daemon, DaemonSettings) or not isinstance(log, LogSettings):
+    if reader.mistakes or admin is None or not isinstance(daemon, DaemonSettings) or not isinstance(log, LogSettings):
         raise ConfigError([f"{path}: {mistake}" for mistake in reader.mistakes])
     warnings = [
         f"{key} is in the file itself, which others may read: chmod 600, or use a file"
         for key in (reader.inline_secrets if others_may_read else [])
     ]
-    warnings += [f"{service.key}.{warning}" for service in services for warning in service.settings.warnings()]
+    warnings += [
+        f"{service.key}.{warning}" for service in (admin, *services) for warning in service.settings.warnings()
+    ]
     return Config(
         path,
-        daemon.state_directory(origin),
+        state_dir,
         daemon,
         log,
+        admin,
         services,
         tuple(f"{path}: {warning}" for warning in warnings),
     )
@@ -135,10 +146,18 @@ class _Reader:
         self.inline_secrets += [f"{key}: {name}" for name in self._origin.inline_secrets]
         return settings
 
+    def admin(self, table: object, state_dir: Path) -> ServiceConfig | None:
+        """The one service that is always there."""
+        settings = self.table(ADMIN, AdminSettings, table)
+        if not isinstance(settings, AdminSettings):
+            return None
+        self.mistakes += _unprotected(ADMIN, settings)
+        return ServiceConfig(ADMIN, "", settings.with_socket(self._origin, state_dir), settings.digest_files())
+
     def services(self, tables: dict[str, Any]) -> Iterator[ServiceConfig]:
         for kind, named in tables.items():
             if kind not in KINDS:
-                known = [*KINDS, *_GENERAL]
+                known = [*KINDS, *_GENERAL, ADMIN]
                 self.mistakes.append(f"{kind}: unknown kind of service{_did_you_mean(kind, known)}")
             elif not isinstance(named, dict) or not named:
                 self.mistakes.append(f"{kind}: expected tables with a name, such as [{kind}.main]; got {show(named)}")
@@ -154,12 +173,16 @@ class _Reader:
             elif not isinstance(table, dict):
                 self.mistakes.append(f"{key}: expected a table: settings of a service stand under [{kind}.NAME]")
             elif isinstance(settings := self.table(key, model, table), ListenerSettings):
-                self.mistakes += [
-                    f"{key}.{listen}: {address} can be reached from other machines and nothing protects it: "
-                    "add allow = [networks] or tls.client_ca, or say open = true"
-                    for listen, address in settings.exposed().items()
-                ]
+                self.mistakes += _unprotected(key, settings)
                 yield ServiceConfig(kind, name, settings, settings.digest_files())
+
+
+def _unprotected(key: str, settings: ListenerSettings) -> list[str]:
+    return [
+        f"{key}.{listen}: {address} can be reached from other machines and nothing protects it: "
+        "add allow = [networks] or tls.client_ca, or say open = true"
+        for listen, address in settings.exposed().items()
+    ]
 
 
 def _clashes(services: tuple[ServiceConfig, ...]) -> Iterator[str]:

@@ -7,24 +7,27 @@ from typing import NoReturn
 
 import click
 
-from netd.config import ConfigError, load
-from netd.kinds import KINDS
+from netd.kinds import ADMIN, KINDS, kind_of
 
 
 class _Commands(click.Group):
-    """The commands of this module, and those that kinds of services bring: `netdctl KIND …`, loaded when asked for."""
+    """The commands of this module, those that kinds of services bring (`netdctl KIND …`), and the daemon's verbs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), *(name for name, kind in KINDS.items() if kind.ctl)])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        own = super().get_command(ctx, cmd_name)
-        return own or (KINDS[cmd_name].load_ctl() if cmd_name in KINDS else None)
+        own = super().get_command(ctx, cmd_name) or (KINDS[cmd_name].load_ctl() if cmd_name in KINDS else None)
+        if own is not None:
+            return own
+        verbs = kind_of(ADMIN).load_ctl()
+        return verbs.get_command(ctx, cmd_name) if verbs else None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="netd", prog_name="netdctl")
-def main() -> None:
+@click.option("--socket", metavar="PATH", help="The daemon's socket; else $NETD_SOCKET, else the usual places.")
+def main(socket: str | None) -> None:
     """Look after a netd daemon."""
 
 
@@ -35,6 +38,8 @@ def check(file: Path) -> None:
 
     Exit status 0 when there is none, else 78.
     """
+    from netd.config import ConfigError, load
+
     try:
         config = load(file)
     except ConfigError as error:

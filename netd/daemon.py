@@ -24,7 +24,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from netd.config import Config, ConfigError, ServiceConfig, load
-from netd.kinds import KINDS
+from netd.kinds import kind_of
 from netd.log import LogOutput
 from netd.ports import Ports, check_endpoints
 from netd.reload import CannotReload, Difference, compare
@@ -68,12 +68,12 @@ class Daemon(MultiService):
         self._busy = ""
         self._last_reload = ""
         self.runtime = Runtime(reactor, log, config.state_dir, Ports(reactor), self)
-        for each in config.services:
-            self._build(each).setServiceParent(self)
-        self.runtime.services = tuple(self)
+        self.runtime.services = tuple(self._build(each) for each in config.all_services())
+        for service in _in_starting_order(self.runtime.services):
+            service.setServiceParent(self)
 
     def _build(self, config: ServiceConfig) -> Service:
-        return KINDS[config.kind].load_service()(config, self.runtime)
+        return kind_of(config.kind).load_service()(config, self.runtime)
 
     def __iter__(self) -> Iterator[Service]:
         return (each for each in super().__iter__() if isinstance(each, Service))
@@ -206,8 +206,8 @@ class Daemon(MultiService):
         kept = {service.key: service for service in [*self.runtime.services, *fresh] if service not in old}
         for service in fresh:
             service.setServiceParent(self)  # which starts it
-        self.runtime.services = tuple(kept[each.key] for each in new.services)
-        self.services = [*old, *self.runtime.services]
+        self.runtime.services = tuple(kept[each.key] for each in new.all_services())
+        self.services = [*old, *_in_starting_order(self.runtime.services)]
         for service in old:
             retiring = Deferred.fromCoroutine(self._retire(service))
             retiring.addErrback(lambda failure: _log.failure("unexpected error while a service went", failure))
@@ -287,11 +287,12 @@ class Daemon(MultiService):
 
     async def _drain_all(self) -> None:
         """Say that it goes, give who asks the time to hear it, and drain."""
-        for service in self:
+        leaving = [service for service in self if not service.lasting]
+        for service in leaving:
             service.draining = True
         if delay := self._config.daemon.drain_delay:
             await deferLater(self._reactor, delay)
-        await self._drain(list(self))
+        await self._drain(leaving)
 
     async def _drain(self, services: Sequence[Service]) -> None:
         """Drain services together until all are done, or `drain_timeout` is over."""
@@ -310,7 +311,8 @@ class Daemon(MultiService):
                 _log.failure("draining failed", failure, service=service.key)
 
     def _connections(self) -> int:
-        return sum(len(listener.connections) for service in self for listener in service.listeners)
+        """Connections that a drain waits for."""
+        return sum(len(each.connections) for service in self if not service.lasting for each in service.listeners)
 
     async def _go(self, reason: CannotStart | None) -> None:
         await self.stopService()
@@ -333,3 +335,8 @@ class Daemon(MultiService):
                 _log.failure("stopping failed", service=service.key)
         await self.runtime.ports.close_unserved()
         _log.info("stopped")
+
+
+def _in_starting_order(services: Sequence[Service]) -> list[Service]:
+    """Those that serve to the end come first, so that they go last."""
+    return sorted(services, key=lambda each: not each.lasting)

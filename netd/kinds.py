@@ -1,6 +1,6 @@
 """The kinds of service netd knows: one explicit table, no discovery.
 
-A kind's modules are imported when the configuration uses it, and not before.
+A kind's modules are imported when the configuration uses it, and not before; nor is pydantic, for netdctl's sake.
 """
 
 from collections.abc import Mapping
@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from netd.settings import ListenerSettings
-
 if TYPE_CHECKING:
     from click import Group
 
     from netd.service import Service
+    from netd.settings import ListenerSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,7 @@ class Kind:
     ctl: str = ""
     """module:group, a `click.Group` for `netdctl KIND …`; the module imports no Twisted. Empty: none."""
 
-    def load_settings(self) -> type[ListenerSettings]:
+    def load_settings(self) -> "type[ListenerSettings]":
         """The model of a [KIND.NAME] table."""
         return cast("type[ListenerSettings]", _load(self.settings))
 
@@ -40,6 +39,15 @@ class Kind:
         return cast("Group", _load(self.ctl)) if self.ctl else None
 
 
+ADMIN = "admin"
+"""The kind of the one service that is always there, and the name of its table."""
+
+
+def kind_of(name: str) -> Kind:
+    """A kind by its name, [admin]'s included."""
+    return _ADMIN if name == ADMIN else KINDS[name]
+
+
 def _load(path: str) -> object:
     module, _, name = path.partition(":")
     return getattr(import_module(module), name)
@@ -49,3 +57,4 @@ KINDS: Mapping[str, Kind] = {
     "echo": Kind("netd.echo.config:EchoSettings", "netd.echo.service:EchoService"),
     "ssh": Kind("netd.ssh.config:SshSettings", "netd.ssh.service:SshService", ctl="netd.ssh.ctl:ssh"),
 }
+_ADMIN = Kind("netd.admin.config:AdminSettings", "netd.admin.service:AdminService", ctl="netd.admin.ctl:verbs")

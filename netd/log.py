@@ -60,6 +60,8 @@ class LogOutput:
         self._promoted = 0.0
         self.recent: deque[str] = deque(maxlen=RECENT_LINES)
         """The last lines of warning and above, as text."""
+        self.counts = dict.fromkeys(_ORDER, 0)
+        """How many events there were, by level."""
 
     @property
     def debug(self) -> bool:
@@ -70,6 +72,7 @@ class LogOutput:
         if event.get("log_format") in _PROMOTED:
             event = self._promote(event)
         level = level_of(event)
+        self.counts[level] += 1
         if _ORDER[level] >= _ORDER["warn"]:
             self.recent.append(render_text(event, level))
         if _ORDER[level] >= _ORDER[self.level]:

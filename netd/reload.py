@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from netd.config import Config, ServiceConfig
+from netd.settings import Settings
 
-NEEDS_RESTART = ("daemon.fastio", "log.format")
+NEEDS_RESTART = ("daemon.fastio", "log.format", "admin.socket", "admin.socket_group")
 """Keys that are in force from the start to the end of the process, beside the state directory."""
 
 
@@ -54,13 +55,13 @@ def compare(old: Config, new: Config) -> Difference:
     """What is different; raises CannotReload for what needs a restart."""
     if reasons := list(_restarts(old, new)):
         raise CannotReload([f"{new.path}: {reason}: needs a restart" for reason in reasons])
-    before = {each.key: each for each in old.services}
-    after = {each.key for each in new.services}
+    before = {each.key: each for each in old.all_services()}
+    after = new.all_services()
     return Difference(
-        added=[each for each in new.services if each.key not in before],
-        changed=[each for each in new.services if each.key in before and each != before[each.key]],
-        removed=[key for key in before if key not in after],
-        untouched=[each.key for each in new.services if each == before.get(each.key)],
+        added=[each for each in after if each.key not in before],
+        changed=[each for each in after if each.key in before and each != before[each.key]],
+        removed=[key for key in before if key not in {each.key for each in after}],
+        untouched=[each.key for each in after if each == before.get(each.key)],
         general=list(_general(old, new)),
         warnings=new.warnings,
     )
@@ -69,11 +70,17 @@ def compare(old: Config, new: Config) -> Difference:
 def _restarts(old: Config, new: Config) -> Iterator[str]:
     if old.state_dir != new.state_dir:
         yield f"daemon.state_dir: {old.state_dir} to {new.state_dir}"
-    yield from (f"{key}" for key in _general(old, new) if key in NEEDS_RESTART)
+    for key in (*_general(old, new), *_changed("admin", old.admin.settings, new.admin.settings)):
+        if key in NEEDS_RESTART:
+            yield key
 
 
 def _general(old: Config, new: Config) -> Iterator[str]:
-    for table, before, after in (("daemon", old.daemon, new.daemon), ("log", old.log, new.log)):
-        for name in type(before).model_fields:
-            if getattr(before, name) != getattr(after, name):
-                yield f"{table}.{name}"
+    yield from _changed("daemon", old.daemon, new.daemon)
+    yield from _changed("log", old.log, new.log)
+
+
+def _changed(table: str, before: Settings, after: Settings) -> Iterator[str]:
+    for name in type(before).model_fields:
+        if getattr(before, name) != getattr(after, name):
+            yield f"{table}.{name}"

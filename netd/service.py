@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from netd.config import ServiceConfig
 from netd.listener import Listener
 from netd.runtime import CannotStart, Runtime
+from netd.stats import Chart, Figure, Histogram
 
 if TYPE_CHECKING:
     from netd.console.command import Command
@@ -22,9 +23,15 @@ class Service(service.Service):
     """One [KIND.NAME] table at work. It is started and stopped once; `drain` comes between them or not at all."""
 
     kind: ClassVar[str]
+    lasting: ClassVar[bool] = False
+    """Whether it serves until everything else has stopped, and what is connected to it holds up no drain."""
     commands: Sequence["Command"] = ()
     """Verbs of this kind, beside the built-in ones. A verb names its service by an argument: of two services of a kind,
     the first one's are taken."""
+    figures: ClassVar[Mapping[str, Figure]] = {}
+    """What each figure of `stats` means, for metrics and the page."""
+    charts: ClassVar[Sequence[Chart]] = ()
+    """What of it the page draws."""
 
     def __init__(self, config: ServiceConfig, runtime: Runtime) -> None:
         self.setName(config.key)
@@ -41,6 +48,10 @@ class Service(service.Service):
 
     def stats(self) -> Mapping[str, int | float]:
         """Its figures beside those of its listeners, by name, in base units: bytes, seconds, counts."""
+        return {}
+
+    def histograms(self) -> Mapping[str, Histogram]:
+        """How long things take, by what takes the time: "upstream", "commit"."""
         return {}
 
     # --- the way up

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from netd.admin.config import AdminSettings
 from netd.config import load, parse
 from netd.kinds import KINDS
 from netd.settings import DaemonSettings, LogSettings, Settings, TlsSettings
 from netd.ssh.config import CommandSettings, LimitSettings, UserSettings
 
 CONFIG = Path(__file__).parents[1] / "config"
-EXAMPLES = {"allow", "audit_log", "commands", "penalty_exempt", "tls", "users"}
+EXAMPLES = {"allow", "audit_log", "commands", "hosts", "penalty_exempt", "socket", "socket_group", "tls", "users"}
 """Settings that are empty by default, and shown with an example instead."""
 
 
@@ -29,6 +30,7 @@ def tables() -> list[tuple[str, type[Settings], dict[str, Any]]]:
     found: list[tuple[str, type[Settings], dict[str, Any]]] = [
         ("daemon", DaemonSettings, text["daemon"]),
         ("log", LogSettings, text["log"]),
+        ("admin", AdminSettings, text["admin"]),
     ]
     found += [(kind, KINDS[kind].load_settings(), next(iter(text[kind].values()))) for kind in KINDS]
     return found
@@ -48,6 +50,7 @@ def test_the_values_shown_are_the_defaults() -> None:
     switched_on = parse(shown.encode(), CONFIG / "netd.toml", {})
     assert switched_on.services == plain.services
     assert switched_on.log == plain.log
+    assert switched_on.admin == plain.admin
     assert switched_on.daemon.model_copy(update={"state_dir": None}) == plain.daemon
     assert switched_on.state_dir == plain.state_dir
 

@@ -104,7 +104,7 @@ def daemon_facts(runtime: Runtime, host: str) -> DaemonFacts:
         "started": (datetime.now(UTC) - timedelta(seconds=uptime)).isoformat(timespec="seconds"),
         "uptime_seconds": round(uptime, 1),
         "cpu_seconds": round(time.process_time(), 2),
-        "memory_bytes": _resident_bytes(),
+        "memory_bytes": resident_bytes(),
         "descriptors": {"open": _open_descriptors(), "limit": resource.getrlimit(resource.RLIMIT_NOFILE)[0]},
         "log": {"level": runtime.log.level, "warnings": len(runtime.log.recent)},
         "connections": sum(each["connections"] for each in services),
@@ -116,7 +116,7 @@ def daemon_facts(runtime: Runtime, host: str) -> DaemonFacts:
     }
 
 
-def _resident_bytes() -> int:
+def resident_bytes() -> int:
     """The second figure of /proc/self/statm, in pages (proc(5)); 0 where there is none."""
     try:
         return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()

@@ -131,6 +131,7 @@ class RunningCommand(ProcessProtocol):
         self._full = False
         self._held = 0
         self._input_open = True
+        self._since = self._server.clock.seconds()
 
     # --- its life
 
@@ -229,6 +230,7 @@ class RunningCommand(ProcessProtocol):
         self._channel.end(status)
 
     def _record_end(self, status: int | str) -> None:
+        self._server.command_seconds.observe(self._server.clock.seconds() - self._since)
         sent = self._channel.bytes_written
         self._server.record("end", self._channel.sessions, line=self.doing, status=status, bytes=sent)
 

@@ -1,5 +1,6 @@
 """What all connections of one [ssh.NAME] share: users, keys, commands, limits, the console, the audit."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -29,6 +30,7 @@ from netd.ssh.terminal_history import History
 from netd.ssh.transport import SshConnection
 from netd.ssh.turns import Turns
 from netd.ssh.users import User
+from netd.stats import Histogram
 
 HASHES_AT_ONCE = 2
 """Each takes a core for tens of milliseconds and 19 MiB."""
@@ -60,6 +62,9 @@ class SshServer:
         self.logged: dict[int, Sessions] = {}
         """Who is logged in, by the connection's id."""
         self.running: set[RunningCommand] = set()
+        self.counts = Counter[str]()
+        """How often each event of the audit came to be."""
+        self.command_seconds = Histogram("How long allowed commands ran")
         self._audit = self._make_audit(settings)
         self._threads = ThreadPool(0, HASHES_AT_ONCE, name="ssh-hashes")
         self._histories: dict[str, History] = {}
@@ -154,6 +159,7 @@ class SshServer:
 
     def refused(self, connection: SshConnection, user: bytes, method: str) -> None:
         """An attempt to log in failed."""
+        self.counts["failure"] += 1
         name = printable(user.decode("utf-8", "replace"))
         self._audit.write("refusal", user=name, peer=connection.peer, method=method, connection=connection.id)
         _log.info(
@@ -173,6 +179,7 @@ class SshServer:
 
     def record(self, event: str, sessions: Sessions, **values: object) -> None:
         """A line of the audit about somebody who is logged in."""
+        self.counts[event] += 1
         caller = sessions.caller
         self._audit.write(
             event,

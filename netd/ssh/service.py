@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import ClassVar, cast
 
 from twisted.conch.ssh.keys import Key
 from twisted.internet.task import LoopingCall, deferLater
@@ -19,6 +19,7 @@ from netd.ssh.server import SshServer
 from netd.ssh.throwaway import ThrowawayKeys, make_throwaway_keys
 from netd.ssh.transport import SshConnection
 from netd.ssh.users import User, make_users
+from netd.stats import Chart, Figure, Histogram, counter, gauge
 
 TICK = 1.0
 """Seconds between two looks at every connection: who has taken too long, who is gone, whose keys are old."""
@@ -132,6 +133,10 @@ class SshService(Service):
                     connection.close()
             await deferLater(self.runtime.reactor, POLL)
 
+    async def resume(self) -> None:
+        self._server.draining = False
+        await super().resume()
+
     async def stop(self) -> None:
         """End every connection and every command."""
         await super().stop()
@@ -142,6 +147,38 @@ class SshService(Service):
         self._server.close()
 
     # --- for the console
+
+    figures: ClassVar[dict[str, Figure]] = {
+        "logged_in": gauge("Connections that are logged in"),
+        "commands_running": gauge("Allowed commands that run"),
+        "logins": counter("Log-ins"),
+        "login_failures": counter("Attempts to log in that failed"),
+        "verbs": counter("Verbs run"),
+        "commands": counter("Allowed commands run"),
+        "refusals": counter("Lines refused: unknown, not allowed, or beyond the user's role"),
+        "penalised_addresses": gauge("Addresses that are made to wait for their failures to log in"),
+    }
+
+    charts: ClassVar[tuple[Chart, ...]] = (
+        Chart("Log-ins", {"good": "logins", "failed": "login_failures"}),
+        Chart("What they run", {"verbs": "verbs", "commands": "commands"}),
+    )
+
+    def stats(self) -> dict[str, int | float]:
+        counts = self._server.counts
+        return {
+            "logged_in": len(self._server.logged),
+            "commands_running": len(self._server.running),
+            "logins": counts["login"],
+            "login_failures": counts["failure"],
+            "verbs": counts["verb"],
+            "commands": counts["command"],
+            "refusals": counts["refusal"],
+            "penalised_addresses": len(self._server.gate.penalties),
+        }
+
+    def histograms(self) -> dict[str, Histogram]:
+        return {"command": self._server.command_seconds}
 
     def sessions(self) -> list[Session]:
         """Who is logged in, or about to."""

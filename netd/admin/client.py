@@ -1,0 +1,116 @@
+"""netdctl's side of the daemon's socket: where it is, and how a verb is run there. No Twisted: a shell waits."""
+
+import json
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds for a daemon that listens to take the connection."""
+
+USUAL_PLACES = ("/run/netd/netd.sock", "state/netd.sock")
+"""Under systemd; and of a daemon that was started by hand, as by `make run`, in its directory."""
+
+LONGEST_LINE = 1 << 20
+"""Bytes of one line of an answer's head; what the daemon writes itself is a few dozen."""
+
+
+class NoDaemon(Exception):
+    """No daemon answers; the text says where it was looked for, and what to do."""
+
+
+class Refused(Exception):
+    """The daemon did not understand; the text is what it says."""
+
+
+def find_socket(given: str | None, environ: Mapping[str, str] = os.environ) -> Path:
+    """The socket of the daemon: as given, else $NETD_SOCKET, else the first of the usual places that is there."""
+    if chosen := given or environ.get("NETD_SOCKET"):
+        return Path(chosen)
+    places = [Path(each) for each in USUAL_PLACES]
+    if runtime := environ.get("RUNTIME_DIRECTORY"):
+        places.insert(0, Path(runtime.split(":")[0], "netd.sock"))
+    for place in places:
+        if place.exists():
+            return place
+    raise NoDaemon(
+        f"no daemon found: no socket at {' or '.join(map(str, places))}; "
+        "start netd, or name its socket by --socket or $NETD_SOCKET"
+    )
+
+
+def run(
+    path: Path,
+    words: Sequence[str],
+    write: Callable[[str], object],
+    error: Callable[[str], object],
+    *,
+    width: int = 0,
+    colour: bool = False,
+) -> int:
+    """Run a verb, handing on what it writes as it comes; returns its exit status. Raises NoDaemon and Refused."""
+    with _post(path, "/run", {"words": list(words), "width": width, "colour": colour}, timeout=None) as answer:
+        for line in answer:
+            for key, value in json.loads(line).items():
+                match key:
+                    case "out":
+                        write(value)
+                    case "err":
+                        error(value)
+                    case "exit":
+                        return int(value)
+    raise NoDaemon(f"{path}: the daemon ended before it had answered")
+
+
+def complete(path: Path, words: Sequence[str]) -> list[str]:
+    """What the last of the words may become. Raises NoDaemon and Refused."""
+    with _post(path, "/complete", {"words": list(words)}, timeout=CONNECT_TIMEOUT) as answer:
+        found: list[str] = json.load(answer)["words"]
+        return found
+
+
+def _post(path: Path, resource: str, document: Mapping[str, Any], timeout: float | None) -> BufferedReader:
+    """The body of the answer to a POST; HTTP/1.0, so that it comes as it is and ends with the connection."""
+    body = json.dumps(document).encode()
+    head = f"POST {resource} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with closing(socket.socket(socket.AF_UNIX)) as connected:
+        connected.settimeout(CONNECT_TIMEOUT)
+        try:
+            connected.connect(os.fsencode(path))
+            connected.settimeout(timeout)
+            connected.sendall(head.encode() + body)
+            answer = connected.makefile("rb")
+            status = _status(answer)
+        except OSError as error:
+            raise NoDaemon(f"{path}: {_explain(error)}") from None
+    if status is None:
+        raise NoDaemon(f"{path}: what listens there is no netd")
+    if status != 200:  # noqa: PLR2004 - HTTP's "OK"
+        with answer:
+            raise Refused(answer.read(LONGEST_LINE).decode("utf-8", "replace").strip())
+    return answer
+
+
+def _status(answer: BufferedReader) -> int | None:
+    """The status of an answer, its headers read and passed over; None when this is no HTTP."""
+    words = answer.readline(LONGEST_LINE).split()
+    while answer.readline(LONGEST_LINE).strip():
+        pass
+    return int(words[1]) if len(words) > 1 and words[1].isdigit() else None
+
+
+def _explain(error: OSError) -> str:
+    match error:
+        case FileNotFoundError():
+            return "no daemon is there: no such socket"
+        case ConnectionRefusedError():
+            return "no daemon listens there any more: start netd"
+        case PermissionError():
+            return "you may not use this socket: become root, or a member of admin.socket_group"
+        case TimeoutError():
+            return "the daemon does not answer"
+    return error.strerror or str(error)

@@ -1,0 +1,92 @@
+"""`netdctl VERB …`: the console's verbs, run by the daemon, with the same output and exit statuses."""
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+
+import click
+from click.shell_completion import CompletionItem
+
+from netd.admin.client import NoDaemon, Refused, complete, find_socket, run
+from netd.console.verbs import BUILT_IN, RESERVED
+
+NO_DAEMON = os.EX_UNAVAILABLE
+
+
+class _Verb(click.Command):
+    """A verb. Its words go to the daemon as they are, which alone knows what they mean."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            name,
+            callback=lambda words: _run([name, *words]),
+            params=[click.Argument(["words"], nargs=-1, type=_Words(name))],
+            context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+            add_help_option=False,
+        )
+
+
+class _Words(click.ParamType[str]):
+    """Words that the daemon completes."""
+
+    name = "words"
+
+    def __init__(self, verb: str) -> None:
+        self._verb = verb
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        words = [self._verb, *(ctx.params.get("words") or ()), incomplete]
+        try:
+            return [CompletionItem(each) for each in complete(find_socket(_given(ctx)), words)]
+        except (NoDaemon, Refused):
+            return []
+
+
+class _Verbs(click.Group):
+    """Every word that is not netdctl's own is a verb: services bring theirs, and only the daemon knows them all."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(BUILT_IN | RESERVED)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        return _Verb(cmd_name)
+
+
+verbs = _Verbs("verbs")
+
+
+def _run(words: Sequence[str]) -> None:
+    """Run a verb and exit with its status."""
+    terminal = sys.stdout.isatty()
+    colour = terminal and os.environ.get("TERM") not in {None, "", "dumb"} and not os.environ.get("NO_COLOR")
+    try:
+        status = run(
+            find_socket(_given(click.get_current_context())),
+            words,
+            _write,
+            lambda text: click.echo(text, nl=False, err=True),
+            width=shutil.get_terminal_size().columns if terminal else 0,
+            colour=colour,
+        )
+    except NoDaemon as error:
+        click.echo(f"netdctl: {error}", err=True)
+        status = NO_DAEMON
+    except Refused as error:
+        click.echo(f"netdctl: the daemon refused: {error}", err=True)
+        status = os.EX_SOFTWARE
+    sys.exit(status)
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _given(context: click.Context) -> str | None:
+    """--socket, as netdctl was given it."""
+    given: str | None = context.find_root().params.get("socket")
+    return given

@@ -1,0 +1,175 @@
+"""[admin] at work: the socket of netdctl, the port of the page, and what they show.
+
+It starts first and stops last, and a drain leaves it alone: while everything else goes, operators and load balancers
+still ask.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from typing import Any, ClassVar, cast
+
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from netd.admin.assets import assets
+from netd.admin.config import AdminSettings
+from netd.admin.events import Events
+from netd.admin.history import History
+from netd.admin.http import AdminRequest, HttpConnection
+from netd.admin.lag import ReactorLag
+from netd.admin.metrics import Metrics
+from netd.admin.readiness import Readiness
+from netd.admin.run import Verbs
+from netd.admin.site import Site
+from netd.admin.socket import address_of, clear_away, give_to_group
+from netd.admin.status import status
+from netd.config import ServiceConfig
+from netd.console.command import Caller, Role
+from netd.console.console import Console
+from netd.listener import Listener, Port
+from netd.runtime import Runtime
+from netd.service import Service
+from netd.settings import ListenerSettings
+from netd.stats import Figure, gauge
+
+TICK = 1.0
+"""Seconds between two events, two samples of history, and two looks at who is too slow."""
+
+SOCKET_SETTINGS = ListenerSettings(max_connections=64)
+"""Of netdctl's socket: it is for people and their scripts."""
+
+_log = Logger()
+
+
+class AdminService(Service):
+    """What operators reach netd by, beside ssh."""
+
+    kind = "admin"
+    lasting = True
+    figures: ClassVar[dict[str, Figure]] = {"watchers": gauge("Pages that are open")}
+
+    def __init__(self, config: ServiceConfig, runtime: Runtime) -> None:
+        super().__init__(config, runtime)
+        self._settings = cast("AdminSettings", config.settings)
+        self._readiness = Readiness(runtime)
+        self._lag = ReactorLag(runtime.reactor)
+        self._history = History(runtime, self._lag.histogram)
+        self._events = Events(self._greet, self._tell)
+        self._site = self._make_site()
+        self._ticking = LoopingCall(self._tick)
+        self._ticking.clock = runtime.reactor
+        if self._settings.socket is not None:
+            address = address_of(self._settings.socket, for_group=self._settings.socket_group is not None)
+            build = partial(HttpConnection, self._site.answer, runtime.reactor.seconds, trusted=True)
+            self.listeners.append(
+                Listener(config.key, [Port("admin.socket", [address], build)], SOCKET_SETTINGS, runtime)
+            )
+        self._public = Listener(config.key, self._ports(self._settings), self._settings, runtime)
+        self.listeners.append(self._public)
+
+    def _ports(self, settings: AdminSettings) -> list[Port]:
+        build = partial(HttpConnection, self._site.answer, self.runtime.reactor.seconds)
+        return [Port("admin.listen", settings.listen, build)]
+
+    def _make_site(self) -> Site:
+        self._console = Console(self.runtime, finished=self._audit)
+        verbs = Verbs(self._console)
+        site = Site(self._settings.hosts)
+        site.add(
+            {
+                b"/livez": self._readiness.livez,
+                b"/readyz": self._readiness.readyz,
+                b"/status": self._answer_status,
+                b"/events": self._events.subscribe,
+                b"/metrics": Metrics(self.runtime, self._lag.histogram).answer,
+            }
+        )
+        site.add(assets())
+        site.add_trusted({b"/run": verbs.run, b"/complete": verbs.complete})
+        return site
+
+    def stats(self) -> dict[str, int | float]:
+        return {"watchers": len(self._events)}
+
+    # --- life
+
+    async def prepare(self) -> None:
+        path = self._settings.socket
+        if path is not None:
+            clear_away(path)
+        await super().prepare()
+        if path is not None and self._settings.socket_group is not None:
+            give_to_group(path, self._settings.socket_group)
+
+    def serve(self) -> None:
+        super().serve()
+        self._lag.start()
+        self._ticking.start(TICK, now=True).addErrback(
+            lambda failure: _log.failure("the admin page's clock stopped", failure, service=self.key)
+        )
+
+    async def adapt(self, config: ServiceConfig) -> Callable[[], None]:
+        settings = cast("AdminSettings", config.settings)
+        serve = await self._public.prepare(self._ports(settings), settings)
+
+        def commit() -> None:
+            self._settings = settings
+            self._site.know(settings.hosts)
+            serve()
+
+        return commit
+
+    async def drain(self) -> None:
+        """Nothing: it stays until the end."""
+
+    async def stop(self) -> None:
+        if self._ticking.running:
+            self._ticking.stop()
+        self._lag.stop()
+        await super().stop()
+
+    # --- what it shows
+
+    def _answer_status(self, request: AdminRequest) -> None:
+        request.respond(200, json.dumps(self._status()).encode(), b"application/json")
+
+    def _status(self) -> dict[str, Any]:
+        return status(self.runtime, self._readiness, self._lag.histogram)
+
+    def _greet(self) -> dict[str, Any]:
+        """What a page is told as it opens: the last minutes, and what each figure means."""
+        kinds = {service.kind: service for service in self.runtime.services}
+        return {
+            "history": self._history.columns(),
+            "figures": {
+                kind: {name: asdict(figure) for name, figure in each.figures.items()} for kind, each in kinds.items()
+            },
+            "charts": {kind: [asdict(chart) for chart in each.charts] for kind, each in kinds.items()},
+            "latencies": {
+                kind: {name: histogram.help for name, histogram in each.histograms().items()}
+                for kind, each in kinds.items()
+            },
+        }
+
+    def _tell(self) -> dict[str, Any]:
+        """What it is told once a second."""
+        return {**self._status(), "sample": self._history.last}
+
+    # --- once a second
+
+    def _tick(self) -> None:
+        now = self.runtime.reactor.seconds()
+        for listener in self.listeners:
+            for connection in list(listener.connections.values()):
+                cast("HttpConnection", connection).tick(now)
+        self._history.take()
+        self._events.tick()
+
+    def _audit(self, caller: Caller, verb: str, status: int) -> None:
+        """Who did what, in the log; who only looked is not worth a line."""
+        command = self._console.find(verb.split())
+        looked = command is not None and command.role is Role.VIEWER
+        log = _log.debug if looked else _log.info
+        log("{user} ran {verb}: exit status {status}", user=caller.user, verb=verb, status=status, service=self.key)

@@ -1,0 +1,51 @@
+"""The unix socket that netdctl speaks to: its address, and what a dead daemon left of it."""
+
+import os
+import shutil
+import socket
+import stat
+from contextlib import closing
+from errno import ECONNREFUSED
+from pathlib import Path
+
+from netd.runtime import CannotStart
+from netd.settings import Address
+
+
+def address_of(path: Path, *, for_group: bool) -> Address:
+    """The address to listen at.
+
+    Twisted's lock file is not used: after a restart of a container its process number may well be ours, and the lock
+    then holds for ever.
+    """
+    escaped = str(path).replace("\\", "\\\\").replace(":", "\\:")
+    mode = "660" if for_group else "600"
+    return Address(f"unix:{path}", endpoint=f"unix:{escaped}:mode={mode}:lockfile=0", local=True)
+
+
+def clear_away(path: Path) -> None:
+    """Remove a socket that nobody listens at any more; raises CannotStart when somebody does."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise CannotStart(f"admin.socket: {path}: is there already, and is no socket")
+    except OSError:
+        return
+    with closing(socket.socket(socket.AF_UNIX)) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(bytes(path))
+        except OSError as error:
+            if error.errno == ECONNREFUSED:
+                path.unlink(missing_ok=True)
+                return
+            raise CannotStart(f"admin.socket: {path}: {os.strerror(error.errno or 0)}") from None
+    raise CannotStart(f"admin.socket: {path}: another daemon answers there; give each its own state_dir or socket")
+
+
+def give_to_group(path: Path, group: str) -> None:
+    """Let a group use the socket; raises CannotStart when that cannot be."""
+    try:
+        shutil.chown(path, group=group)
+    except (LookupError, PermissionError) as error:
+        why = f"no group {group}" if isinstance(error, LookupError) else "netd may not give it to this group"
+        raise CannotStart(f"admin.socket_group: {why}") from None
