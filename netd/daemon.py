@@ -14,7 +14,7 @@ and operators' ways in last of all.
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from twisted.application.service import MultiService
 from twisted.application.service import Service as TwistedService
@@ -33,6 +33,11 @@ from netd.service import Service
 
 STATE_DIRECTORY_MODE = 0o700
 
+Phase = Literal["ready", "reloading", "stopping"]
+
+Announce = Callable[[Phase, str], object]
+"""Hears of each phase the daemon comes to, with its state in a line: the service manager, see `netd.systemd`."""
+
 _log = Logger()
 
 
@@ -44,21 +49,28 @@ class Daemon(MultiService):
     """
 
     def __init__(
-        self, config: Config, log: LogOutput, reactor: Reactor, leave: Callable[[CannotStart | None], object]
+        self,
+        config: Config,
+        log: LogOutput,
+        reactor: Reactor,
+        leave: Callable[[CannotStart | None], object],
+        announce: Announce,
     ) -> None:
         super().__init__()
         self._config = config
         self._reactor = reactor
         self._leave = leave
+        self._announce = announce
         self._starting: Deferred[None] | None = None
         self._draining: Deferred[None] | None = None
         self._stopping: Deferred[None] | None = None
         self._log = log
         self._busy = ""
+        self._last_reload = ""
         self.runtime = Runtime(reactor, log, config.state_dir, Ports(reactor), config, self)
-        for each in config.tables:
-            self._build(each).setServiceParent(self)
-        self.runtime.services = tuple(self)
+        self.runtime.services = tuple(self._build(each) for each in config.all_services())
+        for service in _in_starting_order(self.runtime.services):
+            service.setServiceParent(self)
 
     def _build(self, config: ServiceConfig) -> Service:
         return kind_of(config.kind).load_service()(config, self.runtime)
@@ -90,6 +102,15 @@ class Daemon(MultiService):
         self._starting = None
         ports = sum(len(listener.bound) for service in self for listener in service.listeners)
         _log.info("ready: {services} service(s) on {ports} port(s)", services=len(self.services), ports=ports)
+        self._announce("ready", self._state())
+
+    def _state(self) -> str:
+        """What it does, for a person, in a line."""
+        ports = sum(len(listener.bound) for service in self.runtime.services for listener in service.listeners)
+        state = f"{len(self.runtime.services)} service(s) on {ports} port(s)"
+        if drained := [service.key for service in self.runtime.services if service.draining]:
+            state += f"; drained: {', '.join(drained)}"
+        return f"{state}; {self._last_reload}" if self._last_reload else state
 
     async def _start_failed(self, failure: Failure) -> None:
         self._starting = None
@@ -101,6 +122,7 @@ class Daemon(MultiService):
             _log.failure("unexpected error while starting", failure)
             reason = CannotStart(f"unexpected error: {failure.getErrorMessage()}")
         _log.critical("cannot start: {reason}", reason=str(reason))
+        self._announce("stopping", f"cannot start: {reason}")
         await self._go(reason)
 
     def _make_state_directory(self) -> None:
@@ -117,14 +139,17 @@ class Daemon(MultiService):
     async def reload(self) -> Difference:
         """Read the configuration again and go over to it, or change nothing; raises CannotReload with every reason."""
         with self._alone("a reload"):
+            self._announce("reloading", "reloading")
             try:
                 new = load(self._config.path)
                 if mistakes := check_endpoints(new):
                     raise ConfigError(mistakes)
                 difference = compare(self._config, new)
                 await self._go_over(new, difference)
+                self._last_reload = f"reloaded: {difference}"
             except (ConfigError, CannotReload) as error:
                 reasons = error.mistakes if isinstance(error, ConfigError) else error.reasons
+                self._last_reload = f"not reloaded: {reasons[0]}"
                 for reason in reasons:
                     _log.error("not reloaded: {reason}", reason=reason)
                 raise CannotReload(reasons) from None
@@ -181,8 +206,8 @@ class Daemon(MultiService):
         kept = {service.key: service for service in [*self.runtime.services, *fresh] if service not in old}
         for service in fresh:
             service.setServiceParent(self)  # which starts it
-        self.runtime.services = tuple(kept[each.key] for each in new.tables)
-        self.services = [*old, *self.runtime.services]
+        self.runtime.services = tuple(kept[each.key] for each in new.all_services())
+        self.services = [*old, *_in_starting_order(self.runtime.services)]
         for service in old:
             retiring = Deferred.fromCoroutine(self._retire(service))
             retiring.addErrback(lambda failure: _log.failure("unexpected error while a service went", failure))
@@ -203,6 +228,7 @@ class Daemon(MultiService):
             yield
         finally:
             self._busy = ""
+            self._announce("ready", self._state())
 
     # --- taking services out, and back in
 
@@ -249,6 +275,7 @@ class Daemon(MultiService):
                 connections=self._connections(),
                 seconds=self._config.daemon.drain_timeout,
             )
+            self._announce("stopping", f"{reason}: draining {self._connections()} connection(s)")
             going = Deferred.fromCoroutine(self._drain_and_go())
             going.addErrback(lambda failure: _log.failure("unexpected error while stopping", failure))
 
@@ -262,11 +289,12 @@ class Daemon(MultiService):
 
     async def _drain_all(self) -> None:
         """Say that it goes, give who asks the time to hear it, and drain."""
-        for service in self:
+        leaving = [service for service in self if not service.lasting]
+        for service in leaving:
             service.draining = True
         if delay := self._config.daemon.drain_delay:
             await deferLater(self._reactor, delay)
-        await self._drain(list(self))
+        await self._drain(leaving)
 
     async def _drain(self, services: Sequence[Service]) -> None:
         """Drain services together until all are done, or `drain_timeout` is over."""
@@ -302,12 +330,15 @@ class Daemon(MultiService):
 
     async def _stop(self) -> None:
         TwistedService.stopService(self)
-        backwards = list(self)
-        backwards.reverse()
-        for service in sorted(backwards, key=lambda each: (each.for_operators, each.lasting)):
+        for service in reversed(list(self)):
             try:
                 await (service.stopService() if service.running else service.stop())
             except Exception:  # noqa: BLE001 - one service that fails to stop must not keep the others open
                 _log.failure("stopping failed", service=service.key)
         await self.runtime.ports.close_unserved()
         _log.info("stopped")
+
+
+def _in_starting_order(services: Sequence[Service]) -> list[Service]:
+    """Those that operators come by first, so that they go last."""
+    return sorted(services, key=lambda each: (not each.lasting, not each.for_operators))

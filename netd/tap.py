@@ -80,10 +80,12 @@ def makeService(options: Options) -> IService:
     from twisted.internet.selectreactor import SelectReactor
 
     from netd.daemon import Daemon
+    from netd.systemd import announcer
 
     reactor = cast("Reactor", installed)
     raise_descriptor_limit(SELECT_DESCRIPTORS if isinstance(installed, SelectReactor) else None)
-    daemon = Daemon(options.config, options.log, reactor, partial(leave, reactor))
+    announce = announcer(os.environ, reactor)
+    daemon = Daemon(options.config, options.log, reactor, partial(leave, reactor), announce)
     reactor.callWhenRunning(handle_signals, reactor, daemon.request_stop, daemon.request_reload)
     syslog = options.parent is not None and options.parent.get("syslog")
     return cast("IService", daemon if syslog else _Logging(daemon, options.log))

@@ -1,13 +1,13 @@
 """The way up and the way down, with services that live in memory."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
 import pytest
 
 from netd.config import load
-from netd.daemon import Daemon
+from netd.daemon import Announce, Daemon, Phase
 from netd.log import LogOutput, render_text
 from netd.runtime import CannotStart, Reactor
 from tests.fakes import MemoryNetwork
@@ -22,14 +22,19 @@ listen = "127.0.0.1:1002"
 """
 
 
+def nobody(phase: Phase, state: str) -> None:
+    """Who is told what the daemon does, and does not care."""
+
+
 class Running:
     """A daemon on a network in memory, and why it left."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, announcer: Callable[[MemoryNetwork], Announce] = lambda _: nobody) -> None:
         self.network = MemoryNetwork()
         self.left: list[CannotStart | None] = []
         log = LogOutput(lambda _: None, render_text, "info")
-        self.daemon = Daemon(load(path, {}), log, cast("Reactor", self.network), self.left.append)
+        reactor = cast("Reactor", self.network)
+        self.daemon = Daemon(load(path, {}), log, reactor, self.left.append, announcer(self.network))
 
     def start(self) -> None:
         self.daemon.startService()

@@ -101,7 +101,11 @@ class Output(Protocol):
 
 
 class Failed(Exception):
-    """The verb could not do what it was asked; the text says why, in one line."""
+    """The verb could not do what it was asked; the text says why, in one line, and `reasons` has more, a line each."""
+
+    def __init__(self, text: str, reasons: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.reasons = reasons
 
 
 class NotPermitted(Exception):

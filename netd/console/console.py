@@ -60,7 +60,7 @@ class Console:
         host_commands: Mapping[str, HostCommand] | None = None,
     ) -> None:
         self.runtime = runtime
-        self.host_commands = host_commands or {}
+        self.host_commands = {} if host_commands is None else host_commands
         self._extra = extra_commands
         self._finished = finished
 
@@ -139,6 +139,8 @@ class Console:
                 error = Failed("internal error; the daemon's log says more")
                 status = FAILED
         complain(command.name, str(error), output)
+        for reason in error.reasons if isinstance(error, Failed) else ():
+            output.error(f"  {printable(reason)}\n")
         return status
 
     def _answer(self, command: Command, values: Mapping[str, Any], caller: Caller, output: Output) -> Deferred[Answer]:

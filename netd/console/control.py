@@ -7,12 +7,10 @@ import click
 
 from netd.console.arguments import ServiceName
 from netd.console.command import Answer, Command, Context, Failed, Role
+from netd.console.sessions import SessionSource
 from netd.console.table import Cell, Line, Part
 from netd.reload import CannotReload
 from netd.runtime import Control
-
-GOES_ON = "ssh", "admin"
-"""Kinds that a drain of everything leaves out: an operator comes back by them."""
 
 
 def _control(context: Context) -> Control:
@@ -38,7 +36,7 @@ class Reload(Command):
         try:
             difference = await _control(context).reload()
         except CannotReload as error:
-            raise Failed("nothing was changed\n" + "\n".join(f"  {reason}" for reason in error.reasons)) from None
+            raise Failed("nothing was changed", error.reasons) from None
         document = difference.document()
         parts: list[Part] = [
             Line([Cell(f"{what}: ", "dim"), Cell(", ".join(keys), "warn" if what == "warnings" else "name")], "wrap")
@@ -54,7 +52,11 @@ _SERVICE = click.Argument(["service"], type=ServiceName(), required=False)
 def _chosen(arguments: Mapping[str, Any], context: Context) -> Sequence[str]:
     if arguments["service"]:
         return [arguments["service"].key]
-    return [service.key for service in context.runtime.services if service.kind not in GOES_ON]
+    return [
+        service.key
+        for service in context.runtime.services
+        if not (service.lasting or isinstance(service, SessionSource))  # an operator comes back by them
+    ]
 
 
 class Drain(Command):

@@ -56,6 +56,11 @@ class Gate:
         self.penalties: dict[str, Penalty] = {}
         """By address, or network of IPv6 addresses."""
 
+    def follow(self, limits: LimitSettings, exempt: Sequence[Network]) -> None:
+        """Go over to other limits; what has been counted stays."""
+        self._limits = limits
+        self._exempt = exempt
+
     def refusal(self, host: str) -> Refusal | None:
         """Why a client at this address ("" is a unix socket) may not try to log in now."""
         penalty = self.penalties.get(source_of(host))

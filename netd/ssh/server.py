@@ -48,6 +48,7 @@ class SshServer:
         self.settings = settings
         self.reactor: Reactor = runtime.reactor
         self.clock = runtime.reactor
+        self._state_dir = runtime.state_dir
         self.turns = Turns(self.clock)
         self.gate = Gate(settings.limits, settings.penalty_exempt or (), self.clock)
         self.commands = {name: make_command(name, each) for name, each in settings.commands.items()}
@@ -64,14 +65,35 @@ class SshServer:
         self.counts = Counter[str]()
         """How often each event of the audit came to be."""
         self.command_seconds = Histogram("How long allowed commands ran")
-        self._audit = Audit(
-            audit_path(settings, config.key, runtime.state_dir), settings.audit_size, self.clock, self.name
-        )
+        self._audit = self._make_audit(settings)
         self._threads = ThreadPool(0, HASHES_AT_ONCE, name="ssh-hashes")
         self._histories: dict[str, History] = {}
 
+    def _make_audit(self, settings: SshSettings) -> Audit:
+        return Audit(audit_path(settings, self.name, self._state_dir), settings.audit_size, self.clock, self.name)
+
     def open(self, host_keys: dict[bytes, Key], users: dict[str, User]) -> None:
         """What can only be had once the daemon starts."""
+        self._know(host_keys, users)
+        self._threads.start()
+
+    def follow(self, settings: SshSettings, host_keys: dict[bytes, Key], users: dict[str, User]) -> None:
+        """Go over to other settings; who may no longer be here as he is has to leave."""
+        if (settings.audit_log, settings.audit_size) != (self.settings.audit_log, self.settings.audit_size):
+            self._audit.stop()
+            self._audit = self._make_audit(settings)
+        self.settings = settings
+        self.gate.follow(settings.limits, settings.penalty_exempt or ())
+        self.commands.clear()
+        self.commands.update({name: make_command(name, each) for name, each in settings.commands.items()})
+        self._know(host_keys, users)
+        for sessions in list(self.logged.values()):
+            user = users.get(sessions.user.name)
+            if user is None or user.role != sessions.user.role:
+                sessions.dismiss("the configuration no longer has you like this; log in again")
+                sessions.connection.close()
+
+    def _know(self, host_keys: dict[bytes, Key], users: dict[str, User]) -> None:
         self.privateKeys = host_keys
         self.publicKeys = {kind: key.public() for kind, key in host_keys.items()}
         self.signatures = [
@@ -81,7 +103,6 @@ class SshServer:
             if algorithm != b"ssh-rsa"  # SHA-1
         ]
         self.users = users
-        self._threads.start()
 
     def close(self) -> None:
         """Let go of threads and files."""

@@ -1,8 +1,10 @@
 """An [ssh.NAME] table at work."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, cast
 
+from twisted.conch.ssh.keys import Key
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
@@ -16,7 +18,7 @@ from netd.ssh.hostkeys import load_host_keys
 from netd.ssh.server import SshServer
 from netd.ssh.throwaway import ThrowawayKeys, make_throwaway_keys
 from netd.ssh.transport import SshConnection
-from netd.ssh.users import make_users
+from netd.ssh.users import User, make_users
 from netd.stats import Chart, Figure, Histogram, counter, gauge
 
 TICK = 1.0
@@ -47,8 +49,7 @@ class SshService(Service):
         super().__init__(config, runtime)
         self._settings = cast("SshSettings", config.settings)
         self._server = SshServer(config, self._settings, runtime)
-        ports = [Port(f"{config.key}.listen", self._settings.listen, self._server.build)]
-        listener = SshListener(config.key, ports, self._settings, runtime)
+        listener = SshListener(config.key, self._ports(self._settings), self._settings, runtime)
         listener.server = self._server
         self.listeners = [listener]
         self._throwaway: ThrowawayKeys | None = None
@@ -61,10 +62,8 @@ class SshService(Service):
             _log.warn("{key}.{warning}", key=self.key, warning=warning, service=self.key)
             self.listeners = []
         else:
-            directory = self._make_directory()
-            self._throwaway = make_throwaway_keys(self._settings, directory, self.key)
-            host_keys = load_host_keys(self._settings.host_keys, directory, self.key)
-            self._server.open(host_keys, make_users(self._settings.users, self._throwaway.public_keys, self.key))
+            self._throwaway, host_keys, users = self._make_keys(self._settings)
+            self._server.open(host_keys, users)
         await super().prepare()
 
     def serve(self) -> None:
@@ -74,6 +73,31 @@ class SshService(Service):
         self._ticking.start(TICK, now=False).addErrback(
             lambda failure: _log.failure("the look at every connection stopped", failure, service=self.key)
         )
+
+    async def adapt(self, config: ServiceConfig) -> Callable[[], None] | None:
+        settings = cast("SshSettings", config.settings)
+        if not (settings.users and self._settings.users):
+            return None  # one of the two does not listen
+        throwaway, host_keys, users = self._make_keys(settings)
+        serve = await self.listeners[0].prepare(self._ports(settings), settings)
+
+        def commit() -> None:
+            self._settings = settings
+            self._server.follow(settings, host_keys, users)
+            serve()
+            throwaway.announce(self.listeners[0].bound, host_keys)
+
+        return commit
+
+    def _ports(self, settings: SshSettings) -> list[Port]:
+        return [Port(f"{self.key}.listen", settings.listen, self._server.build)]
+
+    def _make_keys(self, settings: SshSettings) -> tuple[ThrowawayKeys, dict[bytes, Key], dict[str, User]]:
+        """Throw-away keys, host keys and users as settings have them; raises CannotStart."""
+        directory = self._make_directory()
+        throwaway = make_throwaway_keys(settings, directory, self.key)
+        host_keys = load_host_keys(settings.host_keys, directory, self.key)
+        return throwaway, host_keys, make_users(settings.users, throwaway.public_keys, self.key)
 
     def _make_directory(self) -> Path:
         """Keys of hosts and users of this service."""
@@ -109,6 +133,10 @@ class SshService(Service):
                 if not connection.closing and (logged is None or not logged.busy):
                     connection.close()
             await deferLater(self.runtime.reactor, POLL)
+
+    async def resume(self) -> None:
+        self._server.draining = False
+        await super().resume()
 
     async def stop(self) -> None:
         """End every connection and every command."""
