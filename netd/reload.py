@@ -68,11 +68,11 @@ def compare(old: Config, new: Config) -> Difference:
 
 
 def _restarts(old: Config, new: Config) -> Iterator[str]:
+    keys = [*_general(old, new), *_changed("admin", old.admin.settings, new.admin.settings)]
     if old.state_dir != new.state_dir:
         yield f"daemon.state_dir: {old.state_dir} to {new.state_dir}"
-    for key in (*_general(old, new), *_changed("admin", old.admin.settings, new.admin.settings)):
-        if key in NEEDS_RESTART:
-            yield key
+        keys = [key for key in keys if key != "admin.socket"]  # stands in the state directory unless it is said where
+    yield from (key for key in keys if key in NEEDS_RESTART)
 
 
 def _general(old: Config, new: Config) -> Iterator[str]:

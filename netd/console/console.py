@@ -139,8 +139,8 @@ class Console:
                 error = Failed("internal error; the daemon's log says more")
                 status = FAILED
         complain(command.name, str(error), output)
-        if isinstance(error, Failed):
-            output.error("".join(f"  {printable(reason)}\n" for reason in error.reasons))
+        for reason in error.reasons if isinstance(error, Failed) else ():
+            output.error(f"  {printable(reason)}\n")
         return status
 
     def _answer(self, command: Command, values: Mapping[str, Any], caller: Caller, output: Output) -> Deferred[Answer]:
