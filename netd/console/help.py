@@ -3,14 +3,13 @@
 import platform
 import socket
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from netd.console.arguments import VerbName, did_you_mean, options_help, usage
 from netd.console.command import Answer, Command, Context, Failed, HostCommand
-from netd.console.facts import netd_version
+from netd.console.facts import installed_version, netd_version
 from netd.console.table import Cell, Column, Line, Part, Table
 
 if TYPE_CHECKING:
@@ -137,7 +136,7 @@ class Version(Command):
     async def run(self, arguments: Mapping[str, Any], context: Context) -> Answer:
         found = {
             "netd": netd_version(),
-            "twisted": version("twisted"),
+            "twisted": installed_version("twisted"),
             "python": platform.python_version(),
             "system": f"{platform.system()} {platform.release()}",
         }
