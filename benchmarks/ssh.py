@@ -21,7 +21,7 @@ SEPARATION = Path("/run/sshd")
 """sshd wants it, empty, when it runs as root."""
 
 BULK_BYTES = 256 << 20
-IDLE = 400
+IDLE = 1000
 FILES = IDLE + 100
 HOLD_SECONDS = 60
 

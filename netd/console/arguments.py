@@ -5,6 +5,7 @@ click declares and parses; nothing of its command line is used.
 
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -118,8 +119,20 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def parse(command: "Command", words: Sequence[str], console: "Console") -> dict[str, Any]:
     """The values of a verb's parameters, with "json", "help" and "yes"; raises Wrong."""
+    if not words:
+        return {**_values_without_words(command)}
     if not HELP_WORDS.isdisjoint(words):
         return {"json": "--json" in words, "help": True}
+    return _parse(command, words, console)
+
+
+@cache
+def _values_without_words(command: "Command") -> dict[str, Any]:
+    """Kept, because click takes as long over a verb without words as a log-in does over its key."""
+    return _parse(command, (), None)
+
+
+def _parse(command: "Command", words: Sequence[str], console: "Console | None") -> dict[str, Any]:
     try:
         context = _click(command).make_context(command.name, list(words), obj=console)
     except click.MissingParameter as error:
