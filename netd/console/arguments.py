@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from netd.console.text import printable
+from netd.console.verbs import INTERACTIVE
 from netd.settings import parse_duration
 
 if TYPE_CHECKING:
@@ -77,8 +78,23 @@ class VerbName(click.ParamType[str]):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         console = cast("Console", ctx.obj)
-        words = {verb.split()[0] for verb in console.commands} | set(console.host_commands)
+        words = {verb.split()[0] for verb in console.commands} | set(console.host_commands) | INTERACTIVE
         return _items(sorted(words), incomplete)
+
+
+class CountOption(click.ParamType[int]):
+    """A number from 1 to `most`."""
+
+    name = "count"
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value)
+        if not (text.isascii() and text.isdigit() and len(text) < MAX_DIGITS and 1 <= int(text) <= self._most):
+            raise Wrong(f"{printable(text)}: expected a number from 1 to {self._most}")
+        return int(text)
 
 
 class DurationOption(click.ParamType[float]):

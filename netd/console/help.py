@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from netd.console.console import Console
 
 
+_EXIT = "exit, quit or logout: leaves the console, as Ctrl-D does"
+CONSOLE_WORDS = {
+    "watch": "watch VERB [-n SECONDS]: runs a verb again and again and redraws in place, in the console; q ends it",
+    **dict.fromkeys(("exit", "logout", "quit"), _EXIT),
+}
+"""Verbs that only somebody at a terminal can use."""
+
+
 def describe(command: Command) -> Answer:
     """What `help VERB` and `VERB --help` show."""
     parts: list[Part] = [
@@ -70,6 +78,8 @@ def _explain(name: str, console: "Console") -> Answer:
         return describe(commands[name])
     if name in console.host_commands:
         return _describe_host_command(console.host_commands[name])
+    if name in CONSOLE_WORDS:
+        return Answer({"usage": CONSOLE_WORDS[name]}, [CONSOLE_WORDS[name]])
     group = [each for each in commands.values() if each.name.split()[0] == name]
     if not group:
         raise Failed(f"no verb {name}{did_you_mean(name, [*commands, *console.host_commands])}")
