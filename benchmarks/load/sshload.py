@@ -73,6 +73,7 @@ class Load:
         until = time.monotonic() + self.options.seconds
 
         async def again() -> None:
+            await self._log_in()
             while time.monotonic() < until:
                 await self._log_in()
 
@@ -80,8 +81,9 @@ class Load:
 
     async def commands(self) -> None:
         """One command after the other on one connection."""
-        until = time.monotonic() + self.options.seconds
         async with self.connect() as connection:
+            until = time.monotonic() + self.options.seconds
+            await self.run(connection)
             while time.monotonic() < until:
                 await self.run(connection)
 

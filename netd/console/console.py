@@ -156,7 +156,8 @@ class Console:
             complain(name, "only in the console, at a terminal: ssh -t", output)
             return UNKNOWN
         known = [*commands, *self.host_commands, *INTERACTIVE]
-        hint = arguments.did_you_mean(" ".join(words[:2]), known) or arguments.did_you_mean(words[0], known)
+        pairs = [each for each in known if " " in each]
+        hint = arguments.did_you_mean(" ".join(words[:2]), pairs) or arguments.did_you_mean(words[0], known)
         complain(name, f"unknown verb{hint or '; help lists them'}", output)
         return UNKNOWN
 
