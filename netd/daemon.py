@@ -68,9 +68,9 @@ class Daemon(MultiService):
         self._busy = ""
         self._last_reload = ""
         self.runtime = Runtime(reactor, log, config.state_dir, Ports(reactor), config, self)
-        self.runtime.services = tuple(self._build(each) for each in config.all_services())
-        for service in _in_starting_order(self.runtime.services):
-            service.setServiceParent(self)
+        for each in config.tables:
+            self._build(each).setServiceParent(self)
+        self.runtime.services = tuple(self)
 
     def _build(self, config: ServiceConfig) -> Service:
         return kind_of(config.kind).load_service()(config, self.runtime)
@@ -206,8 +206,8 @@ class Daemon(MultiService):
         kept = {service.key: service for service in [*self.runtime.services, *fresh] if service not in old}
         for service in fresh:
             service.setServiceParent(self)  # which starts it
-        self.runtime.services = tuple(kept[each.key] for each in new.all_services())
-        self.services = [*old, *_in_starting_order(self.runtime.services)]
+        self.runtime.services = tuple(kept[each.key] for each in new.tables)
+        self.services = [*old, *self.runtime.services]
         for service in old:
             retiring = Deferred.fromCoroutine(self._retire(service))
             retiring.addErrback(lambda failure: _log.failure("unexpected error while a service went", failure))
@@ -337,8 +337,3 @@ class Daemon(MultiService):
                 _log.failure("stopping failed", service=service.key)
         await self.runtime.ports.close_unserved()
         _log.info("stopped")
-
-
-def _in_starting_order(services: Sequence[Service]) -> list[Service]:
-    """Those that operators come by first, so that they go last."""
-    return sorted(services, key=lambda each: (not each.lasting, not each.for_operators))

@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT
-from typing import cast
+from typing import Any, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
@@ -55,6 +55,8 @@ class OpenPort:
         """Who serves it; None when it may be closed."""
         self._listening = listening
         self._switch = switch
+        if "systemd:" in address.endpoint:  # Twisted has listened anew, with a backlog of its own
+            cast("Any", listening).socket.listen(BACKLOG)
         self._pause(paused=True)
 
     @property
@@ -174,8 +176,15 @@ def endpoint_for(address: Address, reactor: object) -> IStreamServerEndpoint:
     text = address.endpoint
     if text.startswith("unix:") and ":mode=" not in text:
         text += f":mode={UNIX_MODE}"
-    endpoint = serverFromString(reactor, text)
+    try:
+        endpoint = serverFromString(reactor, text)
+    except LookupError:
+        raise ValueError(
+            "systemd has passed no such socket to this daemon; netd.socket must list it, and run"
+        ) from None
     if isinstance(endpoint, AdoptedStreamServerEndpoint):
+        if endpoint.addressFamily not in {socket.AF_INET, socket.AF_INET6}:
+            raise ValueError("of systemd's sockets domain=INET and domain=INET6 are served; for others say unix:/path")
         # It closes the descriptor it is given: with a copy, one that systemd passed can be listened on again.
         endpoint.fileno = os.dup(endpoint.fileno)
     return cast("IStreamServerEndpoint", endpoint)

@@ -55,13 +55,13 @@ def compare(old: Config, new: Config) -> Difference:
     """What is different; raises CannotReload for what needs a restart."""
     if reasons := list(_restarts(old, new)):
         raise CannotReload([f"{new.path}: {reason}: needs a restart" for reason in reasons])
-    before = {each.key: each for each in old.all_services()}
-    after = new.all_services()
+    before = {each.key: each for each in old.tables}
+    after = {each.key for each in new.tables}
     return Difference(
-        added=[each for each in after if each.key not in before],
-        changed=[each for each in after if each.key in before and each != before[each.key]],
-        removed=[key for key in before if key not in {each.key for each in after}],
-        untouched=[each.key for each in after if each == before.get(each.key)],
+        added=[each for each in new.tables if each.key not in before],
+        changed=[each for each in new.tables if each.key in before and each != before[each.key]],
+        removed=[key for key in before if key not in after],
+        untouched=[each.key for each in new.services if each == before.get(each.key)],
         general=list(_general(old, new)),
         warnings=new.warnings,
     )

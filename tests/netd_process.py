@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,14 @@ class Netd:
     """A running daemon: its log events, its ports, and the way to stop it."""
 
     def __init__(
-        self, directory: Path, config: str, *, reactor: str = "", environ: dict[str, str] | None = None
+        self,
+        directory: Path,
+        config: str,
+        *,
+        reactor: str = "",
+        environ: dict[str, str] | None = None,
+        command: Sequence[str | Path] = (TWISTD,),
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.config = directory / "netd.toml"
         self.config.write_text(config)
@@ -31,12 +38,13 @@ class Netd:
         options = [f"--reactor={reactor}"] if reactor else []
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
-                [TWISTD, "-n", "--pidfile=", *options, "netd", "--config", self.config],
+                [*command, "-n", "--pidfile=", *options, "netd", "--config", self.config],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
                 cwd=directory,
                 env=os.environ | (environ or {}),
+                pass_fds=pass_fds,
             )
 
     @property

@@ -219,7 +219,7 @@ def test_ports_stay_open_for_the_drain_delay_while_services_say_that_they_go(fol
     following.reload('[daemon]\ndrain_delay = "5s"\n' + ONE)
     following.daemon.request_stop("SIGTERM")
     following.network.advance(4.9)
-    admin, service = following.daemon
+    service, admin = following.daemon
     assert (admin.draining, service.draining) == (False, True)
     assert following.client(1001).send(b"late") == b"late"
     following.network.pump([0.2, 0.2, 0.2])
