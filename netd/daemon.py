@@ -330,7 +330,9 @@ class Daemon(MultiService):
 
     async def _stop(self) -> None:
         TwistedService.stopService(self)
-        for service in reversed(list(self)):
+        backwards = list(self)
+        backwards.reverse()
+        for service in sorted(backwards, key=lambda each: (each.for_operators, each.lasting)):
             try:
                 await (service.stopService() if service.running else service.stop())
             except Exception:  # noqa: BLE001 - one service that fails to stop must not keep the others open

@@ -63,7 +63,7 @@ class Site:
     def _is_known(self, host: str) -> bool:
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
         name = name.lower().rstrip(".")
-        if name in self._hosts:
+        if name in self._own or name in self.hosts:
             return True
         try:
             ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
