@@ -141,16 +141,15 @@ class AdminService(Service):
 
     def _greet(self) -> dict[str, Any]:
         """What a page is told as it opens: the last minutes, and what each figure means."""
-        kinds = {service.kind: service for service in self.runtime.services}
+        services = self.runtime.services
         return {
             "history": self._history.columns(),
             "figures": {
-                kind: {name: asdict(figure) for name, figure in each.figures.items()} for kind, each in kinds.items()
+                each.kind: {name: asdict(figure) for name, figure in each.figures.items()} for each in services
             },
-            "charts": {kind: [asdict(chart) for chart in each.charts] for kind, each in kinds.items()},
+            "charts": {each.key: [asdict(chart) for chart in each.charts] for each in services},
             "latencies": {
-                kind: {name: histogram.help for name, histogram in each.histograms().items()}
-                for kind, each in kinds.items()
+                each.key: {name: histogram.help for name, histogram in each.histograms().items()} for each in services
             },
         }
 

@@ -3,6 +3,8 @@
 import { bytes, clockTime } from "./format.js";
 
 const HEIGHT = 96;
+// Nearer to the left edge a time would be written over the nought of the other axis.
+const MARGIN = 26;
 const BINARY = Array.from({ length: 50 }, (_, power) => 2 ** power);
 const SYNC = uPlot.sync("netd");
 let probe;
@@ -72,7 +74,7 @@ export class Chart {
         y: { range: (_, low, high) => [0, Math.max(high ?? 0, this.ceiling ?? 0) * 1.05 || 1] },
       },
       axes: [
-        { ...axis, size: 20, gap: 3, space: 70, values: (_, moments) => moments.map((each) => clockTime(new Date(each * 1000))) },
+        { ...axis, size: 20, gap: 3, space: 70, values: (plot, moments) => moments.map((each) => (plot.valToPos(each, "x") < MARGIN ? "" : clockTime(new Date(each * 1000)))) },
         { ...axis, size: 52, gap: 3, space: 26, incrs: this.axis === bytes ? BINARY : undefined, values: (_, values) => values.map((each) => (each === null ? "" : this.axis(each))) },
       ],
       series: [
