@@ -9,7 +9,8 @@ DESTDIR ?=
 # What the tests need, a program or a file, and the Debian package that has it.
 TOOLS = redis-server=redis-server rabbitmqctl=rabbitmq-server memcached=memcached nc=netcat-openbsd \
 	telnet=telnet socat=socat tmux=tmux ssh=openssh-client sshd=openssh-server dbclient=dropbear-bin \
-	plink=putty-tools ssh-audit=ssh-audit promtool=prometheus chromium=chromium haproxy=haproxy systemctl=systemd \
+	plink=putty-tools ssh-audit=ssh-audit promtool=prometheus chromium=chromium zsh=zsh fish=fish haproxy=haproxy \
+	systemctl=systemd \
 	cc=gcc cc=libc6-dev /usr/include/libssh/libssh.h=libssh-dev
 
 PIP = .venv/bin/python -m pip --quiet --quiet --disable-pip-version-check --no-input

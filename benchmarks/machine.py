@@ -8,7 +8,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-PACKAGES = ("netd", "Twisted", "uvloop", "gevent")
+PACKAGES = ("netd", "Twisted", "uvloop", "gevent", "asyncssh", "cryptography")
+
+# Where programs are, with those that only root has in his PATH.
+SYSTEM = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
 
 _ASK_VERSIONS = """
 import importlib.metadata, json, platform, sys
@@ -40,7 +43,9 @@ def versions(python: str) -> dict[str, str]:
     found: dict[str, str] = json.loads(answer.stdout)
     socat = _first_match(r"^socat version (\S+)", _output("socat", "-V"))
     compiler = _first_match(r"^(.+)$", _output("cc", "--version"))
-    return found | {name: text for name, text in (("socat", socat), ("C compiler", compiler)) if text}
+    openssh = _first_match(r"^OpenSSH_(\w[\w.]*)", _output("ssh", "-V")) if shutil.which("sshd", path=SYSTEM) else None
+    programs = (("socat", socat), ("OpenSSH", openssh), ("C compiler", compiler))
+    return found | {name: text for name, text in programs if text}
 
 
 def _read(path: str) -> str:
@@ -49,7 +54,11 @@ def _read(path: str) -> str:
 
 
 def _output(*argv: str) -> str:
-    return subprocess.run(argv, check=False, capture_output=True, text=True).stdout if shutil.which(argv[0]) else ""
+    """What it says, on standard error if there alone."""
+    if not shutil.which(argv[0]):
+        return ""
+    done = subprocess.run(argv, check=False, capture_output=True, text=True)
+    return done.stdout or done.stderr
 
 
 def _first_match(pattern: str, text: str) -> str | None:

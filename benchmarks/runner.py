@@ -43,13 +43,15 @@ class Peer:
     """A server to measure.
 
     In `argv`, `{port}` stands for the port to listen on and `{config}` for the path of a file that holds `config`, in
-    which `{port}` stands for the same. `needs` names the packages or programs without which it cannot run.
+    which `{port}` stands for the same. `needs` names the packages or programs without which it cannot run. `greeting`
+    is how it begins to speak when it is ready; one that waits for the client echoes.
     """
 
     name: str
     argv: tuple[str, ...]
     config: str = ""
     needs: tuple[str, ...] = ()
+    greeting: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def serving(peer: Peer) -> Iterator[Server]:
         began = time.monotonic()
         process = _spawn(argv, output, scratch)
         try:
-            _wait_for_echo(process, port, output)
+            _wait_until_ready(process, port, output, peer.greeting)
             yield Server(process.pid, port, time.monotonic() - began)
         finally:
             _stop(process)
@@ -193,16 +195,17 @@ def _spawn(argv: list[str], output: IO[bytes], directory: str) -> "subprocess.Po
         )
 
 
-def _wait_for_echo(process: "subprocess.Popen[bytes]", port: int, output: IO[bytes]) -> None:
-    """Returns when the server has accepted a connection and echoed a byte on it."""
+def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int, output: IO[bytes], greeting: bytes) -> None:
+    """Returns when the server has accepted a connection and greeted on it, or echoed a byte."""
     deadline = time.monotonic() + READY_TIMEOUT
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise TrialFailedError(f"ended with status {process.returncode} before it was ready: {_last_line(output)}")
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=READY_TIMEOUT) as connection:
-                connection.sendall(b"?")
-                if connection.recv(1) == b"?":
+                connection.sendall(b"" if greeting else b"?")
+                expected = greeting or b"?"
+                if connection.recv(len(expected)) == expected:
                     return
         except OSError:
             pass
@@ -225,8 +228,9 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 
 def _client_argv(argv: tuple[str, ...], server: Server, seconds: float) -> list[str]:
     program, *options = argv
+    script = HERE / "load" / f"{program}.py"
     return [
-        str(BUILD / program),
+        *([sys.executable, str(script)] if script.exists() else [str(BUILD / program)]),
         *options,
         f"--port={server.port}",
         f"--server={server.pid}",

@@ -61,13 +61,14 @@ class Config:
     """In the order of the file."""
     warnings: tuple[str, ...]
 
-    def all_services(self) -> tuple[ServiceConfig, ...]:
-        """With the one that is always there, last as it is shown."""
+    @property
+    def tables(self) -> tuple[ServiceConfig, ...]:
+        """Every service, [admin] last."""
         return (*self.services, self.admin)
 
     def addresses(self) -> Iterator[tuple[str, Address]]:
         """Every address with the full key that names it, such as ("echo.plain.listen", …)."""
-        for service in self.all_services():
+        for service in self.tables:
             for name, addresses in service.settings.listens().items():
                 for address in addresses:
                     yield f"{service.key}.{name}", address

@@ -2,38 +2,77 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 import click
+from click.shell_completion import get_completion_class
 
+from netd.console.verbs import VERBS
 from netd.kinds import ADMIN, KINDS, kind_of
+
+PROGRAM, COMPLETION = "netdctl", "_NETDCTL_COMPLETE"
 
 
 class _Commands(click.Group):
     """The commands of this module, those that kinds of services bring (`netdctl KIND …`), and the daemon's verbs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*self._own(ctx), *_verbs().list_commands(ctx)})
+
+    def _own(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), *(name for name, kind in KINDS.items() if kind.ctl)])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        own = super().get_command(ctx, cmd_name) or (KINDS[cmd_name].load_ctl() if cmd_name in KINDS else None)
-        if own is not None:
-            return own
-        verbs = kind_of(ADMIN).load_ctl()
-        return verbs.get_command(ctx, cmd_name) if verbs else None
+        group = KINDS[cmd_name].load_ctl() if cmd_name in KINDS else None
+        return super().get_command(ctx, cmd_name) or group or _verbs().get_command(ctx, cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Where a kind has both commands and verbs of its name, what is no command is a verb."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if isinstance(command, click.Group) and name in VERBS and not (rest and rest[0] in command.list_commands(ctx)):
+            return name, _verbs().get_command(ctx, name), rest
+        return name, command, rest
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from netd.console.commands import BUILT_IN  # Twisted takes a moment to import: only where it is asked
+
+        own = [(name, command) for name in self._own(ctx) if (command := self.get_command(ctx, name))]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(90)) for name, command in own])
+        with formatter.section("Verbs of the running daemon; `netdctl help` lists those of its services too"):
+            formatter.write_dl([(each.name, each.summary) for each in sorted(BUILT_IN, key=lambda each: each.name)])
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="netd", prog_name="netdctl")
-@click.option("--socket", metavar="PATH", help="The daemon's socket; else $NETD_SOCKET, else the usual places.")
+def _verbs() -> click.Group:
+    verbs = kind_of(ADMIN).load_ctl()
+    if verbs is None:
+        raise TypeError("[admin] brings netdctl's verbs")
+    return verbs
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="netd", prog_name=PROGRAM)
+@click.option(
+    "--socket",
+    metavar="PATH",
+    type=click.Path(),
+    help="The daemon's socket; else $NETD_SOCKET, else the usual places.",
+)
 def main(socket: str | None) -> None:
-    """Look after a netd daemon."""
+    """Look after a netd daemon: check its configuration, and run the console's verbs.
+
+    Exit status: that of the verb; 69 when no daemon answers, 78 when a configuration is wrong.
+    """
 
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path), default="/etc/netd/netd.toml")
-def check(file: Path) -> None:
+@click.option("--show", is_flag=True, help="Print every setting as it would be in force, secrets hidden.")
+def check(file: Path, *, show: bool) -> None:
     """Check a configuration FILE: every mistake on a line of its own.
 
     Exit status 0 when there is none, else 78.
@@ -51,7 +90,12 @@ def check(file: Path) -> None:
             _refuse(mistakes)
     for warning in config.warnings:
         click.echo(f"warning: {warning}", err=True)
-    click.echo(f"{file}: good: " + ", ".join(service.key for service in config.services))
+    if show:
+        from netd.effective import as_toml, effective
+
+        click.echo(as_toml(effective(config)))
+    else:
+        click.echo(f"{file}: good: " + ", ".join(service.key for service in config.services))
 
 
 @main.command("hash-password")
@@ -72,7 +116,24 @@ def hash_password() -> None:
         raise click.UsageError(str(error)) from None
 
 
-def _refuse(mistakes: list[str]) -> NoReturn:
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes a SHELL complete netdctl's words.
+
+    bash: netdctl completion bash > /etc/bash_completion.d/netdctl
+
+    zsh: netdctl completion zsh > a file _netdctl in a directory of $fpath
+
+    fish: netdctl completion fish > ~/.config/fish/completions/netdctl.fish
+    """
+    found = get_completion_class(shell)
+    if found is None:
+        raise click.UsageError(f"{shell} cannot be completed")
+    click.echo(found(main, {}, PROGRAM, COMPLETION).source())
+
+
+def _refuse(mistakes: Sequence[str]) -> NoReturn:
     for mistake in mistakes:
         click.echo(mistake, err=True)
     sys.exit(os.EX_CONFIG)

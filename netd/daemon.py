@@ -8,7 +8,7 @@ drains beside the others and goes.
 
 The way down. The first request to stop drains every service at once: no new connections, what is in flight goes on.
 When nothing is left, or `drain_timeout` is over, or a second request comes, the services are stopped in reverse order,
-so that the first of the file, an operator's console say, goes last.
+and operators' ways in last of all.
 """
 
 import tempfile
@@ -67,10 +67,10 @@ class Daemon(MultiService):
         self._log = log
         self._busy = ""
         self._last_reload = ""
-        self.runtime = Runtime(reactor, log, config.state_dir, Ports(reactor), self)
-        self.runtime.services = tuple(self._build(each) for each in config.all_services())
-        for service in _in_starting_order(self.runtime.services):
-            service.setServiceParent(self)
+        self.runtime = Runtime(reactor, log, config.state_dir, Ports(reactor), config, self)
+        for each in config.tables:
+            self._build(each).setServiceParent(self)
+        self.runtime.services = tuple(self)
 
     def _build(self, config: ServiceConfig) -> Service:
         return kind_of(config.kind).load_service()(config, self.runtime)
@@ -196,7 +196,7 @@ class Daemon(MultiService):
     def _commit(
         self, new: Config, difference: Difference, fresh: Sequence[Service], commits: Sequence[Callable[[], None]]
     ) -> None:
-        self._config = new
+        self._config = self.runtime.config = new
         if "log.level" in difference.general:
             self._log.level = new.log.level
         for commit in commits:
@@ -206,8 +206,8 @@ class Daemon(MultiService):
         kept = {service.key: service for service in [*self.runtime.services, *fresh] if service not in old}
         for service in fresh:
             service.setServiceParent(self)  # which starts it
-        self.runtime.services = tuple(kept[each.key] for each in new.all_services())
-        self.services = [*old, *_in_starting_order(self.runtime.services)]
+        self.runtime.services = tuple(kept[each.key] for each in new.tables)
+        self.services = [*old, *self.runtime.services]
         for service in old:
             retiring = Deferred.fromCoroutine(self._retire(service))
             retiring.addErrback(lambda failure: _log.failure("unexpected error while a service went", failure))
@@ -235,6 +235,8 @@ class Daemon(MultiService):
     async def drain_services(self, keys: Sequence[str]) -> None:
         """Have these services take nothing new and finish what is in flight, for at most `drain_timeout`."""
         with self._alone("a drain"):
+            if staying := [service.key for service in self.runtime.services if service.key in keys and service.lasting]:
+                raise CannotReload([f"{', '.join(staying)} stays to the end: nobody could ask for it back"])
             services = [service for service in self.runtime.services if service.key in keys and not service.draining]
             for service in services:
                 service.draining = True
@@ -328,15 +330,12 @@ class Daemon(MultiService):
 
     async def _stop(self) -> None:
         TwistedService.stopService(self)
-        for service in reversed(list(self)):
+        backwards = list(self)
+        backwards.reverse()
+        for service in sorted(backwards, key=lambda each: (each.for_operators, each.lasting)):
             try:
                 await (service.stopService() if service.running else service.stop())
             except Exception:  # noqa: BLE001 - one service that fails to stop must not keep the others open
                 _log.failure("stopping failed", service=service.key)
         await self.runtime.ports.close_unserved()
         _log.info("stopped")
-
-
-def _in_starting_order(services: Sequence[Service]) -> list[Service]:
-    """Those that serve to the end come first, so that they go last."""
-    return sorted(services, key=lambda each: not each.lasting)

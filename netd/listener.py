@@ -197,7 +197,9 @@ class Listener:
             except TlsUnusable as error:
                 raise CannotStart(f"{self._service}.tls.{error}") from None
         opened = [
-            (port, await self._runtime.ports.open(port.key, address)) for port in ports for address in port.addresses
+            (port, await self._runtime.ports.open(self._service, port.key, address))
+            for port in ports
+            for address in port.addresses
         ]
         return partial(self._serve, opened, ports, settings, tls)
 

@@ -107,7 +107,7 @@ class Ports:
         self._reactor = reactor
         self._open: list[OpenPort] = []
 
-    async def open(self, key: str, address: Address) -> OpenPort:
+    async def open(self, service: str, key: str, address: Address) -> OpenPort:
         """The port of an address that the configuration's `key` names: the one that is open already, or a new one.
 
         Raises CannotStart, which begins with the key.
@@ -120,7 +120,7 @@ class Ports:
         switch = _Switch(refuse_late=address.text.startswith("haproxy:"))
         opened = OpenPort(key, address, await self._listen(key, address, switch), switch)
         self._open.append(opened)
-        _log.info("listening on {address}", address=opened.shown, service=".".join(key.split(".")[:2]))
+        _log.info("listening on {address}", address=opened.shown, service=service)
         return opened
 
     async def _listen(self, key: str, address: Address, factory: Factory) -> IListeningPort:

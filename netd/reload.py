@@ -55,24 +55,24 @@ def compare(old: Config, new: Config) -> Difference:
     """What is different; raises CannotReload for what needs a restart."""
     if reasons := list(_restarts(old, new)):
         raise CannotReload([f"{new.path}: {reason}: needs a restart" for reason in reasons])
-    before = {each.key: each for each in old.all_services()}
-    after = new.all_services()
+    before = {each.key: each for each in old.tables}
+    after = {each.key for each in new.tables}
     return Difference(
-        added=[each for each in after if each.key not in before],
-        changed=[each for each in after if each.key in before and each != before[each.key]],
-        removed=[key for key in before if key not in {each.key for each in after}],
-        untouched=[each.key for each in after if each == before.get(each.key)],
+        added=[each for each in new.tables if each.key not in before],
+        changed=[each for each in new.tables if each.key in before and each != before[each.key]],
+        removed=[key for key in before if key not in after],
+        untouched=[each.key for each in new.services if each == before.get(each.key)],
         general=list(_general(old, new)),
         warnings=new.warnings,
     )
 
 
 def _restarts(old: Config, new: Config) -> Iterator[str]:
+    keys = [*_general(old, new), *_changed("admin", old.admin.settings, new.admin.settings)]
     if old.state_dir != new.state_dir:
         yield f"daemon.state_dir: {old.state_dir} to {new.state_dir}"
-    for key in (*_general(old, new), *_changed("admin", old.admin.settings, new.admin.settings)):
-        if key in NEEDS_RESTART:
-            yield key
+        keys = [key for key in keys if key != "admin.socket"]  # stands in the state directory unless it is said where
+    yield from (key for key in keys if key in NEEDS_RESTART)
 
 
 def _general(old: Config, new: Config) -> Iterator[str]:

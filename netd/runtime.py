@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorCore, IReactorFromThreads, IReac
 from netd.log import LogOutput
 
 if TYPE_CHECKING:
+    from netd.config import Config
     from netd.ports import Ports
     from netd.reload import Difference
     from netd.service import Service
@@ -42,6 +43,8 @@ class Runtime:
     state_dir: Path
     ports: "Ports"
     """Every port that is open."""
+    config: "Config | None" = None
+    """What is in force; the daemon sets it."""
     control: Control | None = None
     """The daemon."""
     services: Sequence["Service"] = ()

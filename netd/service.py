@@ -23,8 +23,10 @@ class Service(service.Service):
     """One [KIND.NAME] table at work. It is started and stopped once; `drain` comes between them or not at all."""
 
     kind: ClassVar[str]
+    for_operators: ClassVar[bool] = False
+    """Whether operators come by it: then it is stopped after the services that they look after."""
     lasting: ClassVar[bool] = False
-    """Whether it serves until everything else has stopped, and what is connected to it holds up no drain."""
+    """Whether it serves to the very end, and what is connected to it holds up no drain."""
     commands: Sequence["Command"] = ()
     """Verbs of this kind, beside the built-in ones. A verb names its service by an argument: of two services of a kind,
     the first one's are taken."""

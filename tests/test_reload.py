@@ -102,7 +102,7 @@ def test_a_service_that_is_removed_finishes_what_is_in_flight(following: Followi
     assert client.send(b"more") == b"more"
     following.network.pump([0.2, 0.2, 0.2])
     assert client.gone
-    assert [service.key for service in following.daemon] == ["echo.one"]
+    assert [service.key for service in following.daemon] == ["echo.one", "admin"]
 
 
 def test_a_mistake_in_the_file_changes_nothing(following: Following) -> None:
@@ -130,7 +130,7 @@ def test_a_port_that_cannot_be_opened_changes_nothing_and_closes_what_was_opened
     assert following.open_ports == [1001]
     first, second = following.client(1001), following.client(1001)
     assert first.send(b"1") + second.send(b"2") == b"12"
-    assert [service.key for service in following.daemon] == ["echo.one"]
+    assert [service.key for service in following.daemon] == ["echo.one", "admin"]
 
 
 def test_an_address_that_overlaps_an_open_one_needs_a_restart(following: Following) -> None:
@@ -164,9 +164,9 @@ def test_reloads_go_one_at_a_time_and_never_while_stopping(
     slow: Deferred[None] = Deferred()
     listen = following.daemon.runtime.ports.open
 
-    async def wait(key: str, address: object) -> object:
+    async def wait(*wanted: Any) -> object:
         await slow
-        return await listen(key, address)  # type: ignore[arg-type]
+        return await listen(*wanted)
 
     monkeypatch.setattr(following.daemon.runtime.ports, "open", wait)
     following.path.write_text(ONE + TWO)
@@ -219,8 +219,8 @@ def test_ports_stay_open_for_the_drain_delay_while_services_say_that_they_go(fol
     following.reload('[daemon]\ndrain_delay = "5s"\n' + ONE)
     following.daemon.request_stop("SIGTERM")
     following.network.advance(4.9)
-    (service,) = following.daemon
-    assert service.draining
+    service, admin = following.daemon
+    assert (admin.draining, service.draining) == (False, True)
     assert following.client(1001).send(b"late") == b"late"
     following.network.pump([0.2, 0.2, 0.2])
     assert following.left == [None]

@@ -56,13 +56,13 @@ def test_a_daemon_that_is_ready_reloads_and_stops_says_so_in_this_order(tmp_path
     running.daemon.startService()
     assert manager.heard() == []
     running.network.run()
-    assert manager.heard() == [["READY=1", "STATUS=2 service(s) on 2 port(s)"]]
+    assert manager.heard() == [["READY=1", "STATUS=3 service(s) on 3 port(s)"]]
     running.daemon.request_reload("SIGHUP")
     [reloading, ready] = manager.heard()
     assert reloading[0] == "RELOADING=1"
     assert reloading[1].startswith("MONOTONIC_USEC=")
     assert int(reloading[1].partition("=")[2]) > 0
-    assert ready == ["READY=1", "STATUS=2 service(s) on 2 port(s); reloaded: untouched echo.first, echo.second"]
+    assert ready == ["READY=1", "STATUS=3 service(s) on 3 port(s); reloaded: untouched echo.first, echo.second"]
     running.daemon.request_stop("SIGTERM")
     assert manager.heard() == [["STOPPING=1", "STATUS=SIGTERM: draining 0 connection(s)"]]
     running.network.pump([0, 0])
@@ -77,7 +77,7 @@ def test_a_reload_that_failed_is_in_the_status(tmp_path: Path, manager: Manager)
     running.daemon.request_reload("SIGHUP")
     ready = manager.heard()[-1]
     assert ready[0] == "READY=1"
-    assert ready[1].startswith(f"STATUS=2 service(s) on 2 port(s); not reloaded: {path}: echo.first.listen: ")
+    assert ready[1].startswith(f"STATUS=3 service(s) on 3 port(s); not reloaded: {path}: echo.first.listen: ")
 
 
 def test_a_drained_service_is_in_the_status(tmp_path: Path, manager: Manager) -> None:

@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 from netd.admin.client import NoDaemon, Refused, complete, find_socket, run
 from netd.console.verbs import BUILT_IN, RESERVED
 
-NO_DAEMON = os.EX_UNAVAILABLE
+HELP_WORDS = frozenset({"--help", "-h"})
 
 
 class _Verb(click.Command):
@@ -26,6 +26,10 @@ class _Verb(click.Command):
             add_help_option=False,
         )
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Called for what looks like an option."""
+        return _complete(ctx, self.name or "", incomplete)
+
 
 class _Words(click.ParamType[str]):
     """Words that the daemon completes."""
@@ -39,11 +43,15 @@ class _Words(click.ParamType[str]):
         return value
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        words = [self._verb, *(ctx.params.get("words") or ()), incomplete]
-        try:
-            return [CompletionItem(each) for each in complete(find_socket(_given(ctx)), words)]
-        except (NoDaemon, Refused):
-            return []
+        return _complete(ctx, self._verb, incomplete)
+
+
+def _complete(ctx: click.Context, verb: str, incomplete: str) -> list[CompletionItem]:
+    words = [verb, *(ctx.params.get("words") or ()), incomplete]
+    try:
+        return [CompletionItem(each) for each in complete(find_socket(_given(ctx)), words)]
+    except (NoDaemon, Refused):
+        return []
 
 
 class _Verbs(click.Group):
@@ -73,12 +81,33 @@ def _run(words: Sequence[str]) -> None:
             colour=colour,
         )
     except NoDaemon as error:
-        click.echo(f"netdctl: {error}", err=True)
-        status = NO_DAEMON
+        status = os.EX_OK if _asks_for_help(words) and _help(words) else os.EX_UNAVAILABLE
+        if status:
+            click.echo(f"netdctl: {error}", err=True)
     except Refused as error:
         click.echo(f"netdctl: the daemon refused: {error}", err=True)
         status = os.EX_SOFTWARE
     sys.exit(status)
+
+
+def _asks_for_help(words: Sequence[str]) -> bool:
+    return words[0] == "help" or not HELP_WORDS.isdisjoint(words)
+
+
+def _help(words: Sequence[str]) -> bool:
+    """Explain a built-in verb while no daemon is there to do it; whether these words name one."""
+    from netd.console.commands import BUILT_IN
+    from netd.console.help import describe
+    from netd.console.table import render
+
+    named = " ".join(each for each in words if each not in HELP_WORDS).removeprefix("help ")
+    if named == "help":
+        click.echo(click.get_current_context().find_root().get_help())
+        return True
+    found = [each for each in BUILT_IN if each.name == named]
+    for each in found:
+        _write(render(describe(each).parts, 0, colour=False))
+    return bool(found)
 
 
 def _write(text: str) -> None:

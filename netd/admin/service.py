@@ -47,6 +47,7 @@ class AdminService(Service):
     """What operators reach netd by, beside ssh."""
 
     kind = "admin"
+    for_operators = True
     lasting = True
     figures: ClassVar[dict[str, Figure]] = {"watchers": gauge("Pages that are open")}
 
@@ -60,16 +61,17 @@ class AdminService(Service):
         self._site = self._make_site()
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = runtime.reactor
-        if self._settings.socket is not None:
-            address = address_of(self._settings.socket, for_group=self._settings.socket_group is not None)
-            build = partial(HttpConnection, self._site.answer, runtime.reactor.seconds, trusted=True)
-            self.listeners.append(
-                Listener(config.key, [Port("admin.socket", [address], build)], SOCKET_SETTINGS, runtime)
-            )
-        self._public = Listener(config.key, self._ports(self._settings), self._settings, runtime)
-        self.listeners.append(self._public)
+        self._shown = Listener(config.key, self._shown_ports(self._settings), self._settings, runtime)
+        self.listeners = [Listener(config.key, self._socket_ports(), SOCKET_SETTINGS, runtime), self._shown]
 
-    def _ports(self, settings: AdminSettings) -> list[Port]:
+    def _socket_ports(self) -> list[Port]:
+        path, group = self._settings.socket, self._settings.socket_group
+        if path is None:
+            return []
+        build = partial(HttpConnection, self._site.answer, self.runtime.reactor.seconds, trusted=True)
+        return [Port("admin.socket", [address_of(path, for_group=group is not None)], build)]
+
+    def _shown_ports(self, settings: AdminSettings) -> list[Port]:
         build = partial(HttpConnection, self._site.answer, self.runtime.reactor.seconds)
         return [Port("admin.listen", settings.listen, build)]
 
@@ -96,12 +98,12 @@ class AdminService(Service):
     # --- life
 
     async def prepare(self) -> None:
-        path = self._settings.socket
+        path, group = self._settings.socket, self._settings.socket_group
         if path is not None:
             clear_away(path)
         await super().prepare()
-        if path is not None and self._settings.socket_group is not None:
-            give_to_group(path, self._settings.socket_group)
+        if path is not None and group is not None:
+            give_to_group(path, group)
 
     def serve(self) -> None:
         super().serve()
@@ -112,11 +114,10 @@ class AdminService(Service):
 
     async def adapt(self, config: ServiceConfig) -> Callable[[], None]:
         settings = cast("AdminSettings", config.settings)
-        serve = await self._public.prepare(self._ports(settings), settings)
+        serve = await self._shown.prepare(self._shown_ports(settings), settings)
 
         def commit() -> None:
-            self._settings = settings
-            self._site.know(settings.hosts)
+            self._site.hosts = settings.hosts
             serve()
 
         return commit

@@ -20,14 +20,11 @@ class Site:
     """
 
     def __init__(self, hosts: Iterable[str] = ()) -> None:
-        self.know(hosts)
+        own = socket.gethostname().lower()
+        self.hosts = tuple(hosts)
+        self._own = {"localhost", own, own.partition(".")[0]}
         self._paths: dict[bytes, tuple[tuple[bytes, ...], Answer]] = {}
         self._trusted_paths: dict[bytes, tuple[tuple[bytes, ...], Answer]] = {}
-
-    def know(self, hosts: Iterable[str]) -> None:
-        """Answer to these names, and to the machine's own."""
-        own = socket.gethostname().lower()
-        self._hosts = {"localhost", own, own.partition(".")[0], *hosts}
 
     def add(self, answers: Mapping[bytes, Answer]) -> None:
         """Paths to be read by everybody."""
@@ -66,7 +63,7 @@ class Site:
     def _is_known(self, host: str) -> bool:
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
         name = name.lower().rstrip(".")
-        if name in self._hosts:
+        if name in self._own or name in self.hosts:
             return True
         try:
             ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))

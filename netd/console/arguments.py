@@ -5,12 +5,14 @@ click declares and parses; nothing of its command line is used.
 
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 from click.shell_completion import CompletionItem
 
 from netd.console.text import printable
+from netd.console.verbs import INTERACTIVE
 from netd.settings import parse_duration
 
 if TYPE_CHECKING:
@@ -76,8 +78,23 @@ class VerbName(click.ParamType[str]):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         console = cast("Console", ctx.obj)
-        words = {verb.split()[0] for verb in console.commands} | set(console.host_commands)
+        words = {verb.split()[0] for verb in console.commands} | set(console.host_commands) | INTERACTIVE
         return _items(sorted(words), incomplete)
+
+
+class CountOption(click.ParamType[int]):
+    """A number from 1 to `most`."""
+
+    name = "count"
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value)
+        if not (text.isascii() and text.isdigit() and len(text) < MAX_DIGITS and 1 <= int(text) <= self._most):
+            raise Wrong(f"{printable(text)}: expected a number from 1 to {self._most}")
+        return int(text)
 
 
 class DurationOption(click.ParamType[float]):
@@ -118,8 +135,20 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def parse(command: "Command", words: Sequence[str], console: "Console") -> dict[str, Any]:
     """The values of a verb's parameters, with "json", "help" and "yes"; raises Wrong."""
+    if not words:
+        return {**_values_without_words(command)}
     if not HELP_WORDS.isdisjoint(words):
         return {"json": "--json" in words, "help": True}
+    return _parse(command, words, console)
+
+
+@cache
+def _values_without_words(command: "Command") -> dict[str, Any]:
+    """Kept, because click takes as long over a verb without words as a log-in does over its key."""
+    return _parse(command, (), None)
+
+
+def _parse(command: "Command", words: Sequence[str], console: "Console | None") -> dict[str, Any]:
     try:
         context = _click(command).make_context(command.name, list(words), obj=console)
     except click.MissingParameter as error:

@@ -1,6 +1,7 @@
 """The built-in verbs: one explicit table, in the order that help shows."""
 
 from netd.console.command import Command
+from netd.console.configuration import ConfigDiff, ConfigShow
 from netd.console.connections import Close, Connections
 from netd.console.control import Drain, Reload, Resume
 from netd.console.help import Help, Version, WhoAmI
@@ -18,6 +19,8 @@ BUILT_IN: tuple[Command, ...] = (
     LogLevel(),
     LogTail(),
     Sessions(),
+    ConfigShow(),
+    ConfigDiff(),
     Reload(),
     Drain(),
     Resume(),

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from netd.console.arguments import ConnectionId, ServiceName, connections_of
+from netd.console.arguments import ConnectionId, CountOption, ServiceName, connections_of
 from netd.console.command import Answer, Command, Context, Failed, Role
 from netd.console.table import Cell, Column, Line, Part, Table
 from netd.console.text import plural, show_bytes, show_duration
@@ -40,7 +40,7 @@ class Connections(Command):
         click.Option(["--host"], metavar="ADDRESS", help="Only from this address"),
         click.Option(
             ["--limit", "-n"],
-            type=click.IntRange(1, MOST_ROWS),
+            type=CountOption(MOST_ROWS),
             default=100,
             metavar="COUNT",
             help=f"How many to show; default 100, at most {MOST_ROWS}",

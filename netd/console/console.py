@@ -28,9 +28,10 @@ from netd.console.command import (
     Output,
 )
 from netd.console.commands import BUILT_IN
-from netd.console.help import describe
+from netd.console.help import CONSOLE_WORDS, describe
 from netd.console.table import cut, paint, render
 from netd.console.text import printable, show_duration
+from netd.console.verbs import INTERACTIVE
 from netd.runtime import Runtime
 
 DOCUMENT_VERSION = 1
@@ -139,8 +140,8 @@ class Console:
                 error = Failed("internal error; the daemon's log says more")
                 status = FAILED
         complain(command.name, str(error), output)
-        if isinstance(error, Failed):
-            output.error("".join(f"  {printable(reason)}\n" for reason in error.reasons))
+        for reason in error.reasons if isinstance(error, Failed) else ():
+            output.error(f"  {printable(reason)}\n")
         return status
 
     def _answer(self, command: Command, values: Mapping[str, Any], caller: Caller, output: Output) -> Deferred[Answer]:
@@ -153,8 +154,12 @@ class Console:
         if group := [each for each in commands if each.split()[0] == words[0]]:
             complain(name, f"which one? {', '.join(group)}", output)
             return USAGE
-        known = [*commands, *self.host_commands]
-        hint = arguments.did_you_mean(" ".join(words[:2]), known) or arguments.did_you_mean(words[0], known)
+        if name in CONSOLE_WORDS:
+            complain(name, "only in the console, at a terminal: ssh -t", output)
+            return UNKNOWN
+        known = [*commands, *self.host_commands, *INTERACTIVE]
+        pairs = [each for each in known if " " in each]
+        hint = arguments.did_you_mean(" ".join(words[:2]), pairs) or arguments.did_you_mean(words[0], known)
         complain(name, f"unknown verb{hint or '; help lists them'}", output)
         return UNKNOWN
 

@@ -7,7 +7,6 @@ import click
 
 from netd.console.arguments import ServiceName
 from netd.console.command import Answer, Command, Context, Failed, Role
-from netd.console.sessions import SessionSource
 from netd.console.table import Cell, Line, Part
 from netd.reload import CannotReload
 from netd.runtime import Control
@@ -55,7 +54,7 @@ def _chosen(arguments: Mapping[str, Any], context: Context) -> Sequence[str]:
     return [
         service.key
         for service in context.runtime.services
-        if not (service.lasting or isinstance(service, SessionSource))  # an operator comes back by them
+        if not service.for_operators  # who come back by them
     ]
 
 

@@ -3,18 +3,25 @@
 import platform
 import socket
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from netd.console.arguments import VerbName, did_you_mean, options_help, usage
 from netd.console.command import Answer, Command, Context, Failed, HostCommand
-from netd.console.facts import netd_version
+from netd.console.facts import installed_version, netd_version
 from netd.console.table import Cell, Column, Line, Part, Table
 
 if TYPE_CHECKING:
     from netd.console.console import Console
+
+
+_EXIT = "exit, quit or logout: leaves the console, as Ctrl-D does"
+CONSOLE_WORDS = {
+    "watch": "watch VERB [-n SECONDS]: runs a verb again and again and redraws in place, in the console; q ends it",
+    **dict.fromkeys(("exit", "logout", "quit"), _EXIT),
+}
+"""Verbs that only somebody at a terminal can use."""
 
 
 def describe(command: Command) -> Answer:
@@ -71,6 +78,8 @@ def _explain(name: str, console: "Console") -> Answer:
         return describe(commands[name])
     if name in console.host_commands:
         return _describe_host_command(console.host_commands[name])
+    if name in CONSOLE_WORDS:
+        return Answer({"usage": CONSOLE_WORDS[name]}, [CONSOLE_WORDS[name]])
     group = [each for each in commands.values() if each.name.split()[0] == name]
     if not group:
         raise Failed(f"no verb {name}{did_you_mean(name, [*commands, *console.host_commands])}")
@@ -137,7 +146,7 @@ class Version(Command):
     async def run(self, arguments: Mapping[str, Any], context: Context) -> Answer:
         found = {
             "netd": netd_version(),
-            "twisted": version("twisted"),
+            "twisted": installed_version("twisted"),
             "python": platform.python_version(),
             "system": f"{platform.system()} {platform.release()}",
         }

@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 import click
 
+from netd.console.arguments import CountOption
 from netd.console.command import Answer, Command, Context, Role
 from netd.console.table import Cell, Line, Part
 from netd.log import RECENT_LINES, LevelName
@@ -44,7 +45,7 @@ class LogTail(Command):
     parameters = (
         click.Option(
             ["--lines", "-n"],
-            type=click.IntRange(1, RECENT_LINES),
+            type=CountOption(RECENT_LINES),
             default=20,
             metavar="COUNT",
             help=f"How many; default 20, at most {RECENT_LINES}",

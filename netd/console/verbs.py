@@ -6,6 +6,7 @@ A command of the configuration may not bear one of these names. Light on purpose
 BUILT_IN = frozenset(
     {
         "close",
+        "config",
         "connections",
         "drain",
         "help",

@@ -10,7 +10,7 @@ Time is monotonic: setting the machine's clock neither fires nor holds up a time
 import socket
 import time
 from select import EPOLLIN, EPOLLOUT
-from typing import Any
+from typing import Any, Self
 
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.main import installReactor
@@ -27,9 +27,23 @@ _FAST = frozenset({FastServer, FastClient, FastPort})
 
 
 class _LogContext(dict[str, Any]):
-    """What `callWithLogger` would set for the transport whose event is at work, its name made when somebody asks."""
+    """What `callWithLogger` would set for the transport at work, its name made when somebody asks.
+
+    Entered once for all events of a turn.
+    """
 
     transport: Any = None
+
+    def __enter__(self) -> Self:
+        self._contexts = context.theContextTracker.currentContext().contexts
+        self._contexts.append({ILogContext: self})
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._contexts.pop()
+
+    def __bool__(self) -> bool:  # an empty context would be passed over
+        return True
 
     def __missing__(self, key: str) -> Any:
         return self.copy()[key]
@@ -38,7 +52,10 @@ class _LogContext(dict[str, Any]):
         return self.copy().get(key, default)
 
     def copy(self) -> dict[str, Any]:
-        return {"isError": 0, "system": self.transport.logPrefix() if self.transport is not None else "-"}
+        try:
+            return {"system": self.transport.logPrefix() if self.transport is not None else "-"}
+        except Exception:  # noqa: BLE001 - a protocol's own logPrefix: as in callWithLogger, it must not spoil the logging
+            return {"system": "(buggy logPrefix method)"}
 
 
 class FastReactor(EPollReactor):
@@ -57,25 +74,23 @@ class FastReactor(EPollReactor):
         """Have a transport send what it holds when this turn ends."""
         self._holding.append(transport)
 
+    def runUntilCurrent(self) -> None:
+        """Run timers and calls from threads, and send what they wrote: after this, the time to sleep is reckoned."""
+        super().runUntilCurrent()
+        if self._holding:
+            with _LogContext() as here:
+                self._release(here)
+
     def doPoll(self, timeout: float | None) -> None:
         """Wait for events at most `timeout` seconds, serve them, and send what transports hold."""
-        here = _LogContext()
-        contexts = context.theContextTracker.currentContext().contexts
-        contexts.append({ILogContext: here})
         try:
-            if self._holding:  # written by timers and threads, before this turn's events
-                self._release(here)
-                if self._newTimedCalls or self.threadCallQueue:
-                    timeout = 0
-            try:
-                events = self._poller.poll(-1 if timeout is None else timeout, EVENTS_AT_ONCE)
-            except InterruptedError:
-                return
+            events = self._poller.poll(-1 if timeout is None else timeout, EVENTS_AT_ONCE)
+        except InterruptedError:
+            return
+        with _LogContext() as here:
             self._serve(events, here)
             if self._holding:
                 self._release(here)
-        finally:
-            contexts.pop()
 
     doIteration = doPoll
 
@@ -89,16 +104,20 @@ class FastReactor(EPollReactor):
                     why = transport.doRead()
                 except BaseException as error:  # noqa: BLE001 - as stock Twisted: logged, and the connection ends
                     log.err()
-                    why = error
-                if why is not None:
-                    try:
-                        self._disconnectSelectable(transport, why, True)
-                    except BaseException:  # noqa: BLE001 - as callWithLogger does
-                        log.err()
+                    self._lose(transport, error, reading=False)
+                else:
+                    if why is not None:
+                        self._lose(transport, why, reading=True)
             else:
                 selectable = self._selectables.get(fd)
                 if selectable is not None:
                     log.callWithLogger(selectable, self._doReadOrWrite, selectable, fd, event)
+
+    def _lose(self, transport: Any, why: BaseException, *, reading: bool) -> None:
+        try:
+            self._disconnectSelectable(transport, why, reading)
+        except BaseException:  # noqa: BLE001 - as callWithLogger does
+            log.err()
 
     def _release(self, here: _LogContext) -> None:
         while self._holding:

@@ -25,6 +25,7 @@ The private attributes of Twisted that this relies on are listed in tests/fastio
 """
 
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import tcp
@@ -91,21 +92,22 @@ class HoldingMixin:
             super().write(data)
             return
         held = self._held
-        if held is None:
-            if len(data) > self.bufferSize:  # from elsewhere, and large: Twisted paces it, and its producer
-                self._fast = False
-                super().write(data)
-            elif data:
-                self._held = data
-                self.reactor.hold(self)
-        elif not held:
-            self._held = data
-        else:
+        if held:
             if held.__class__ is bytes:
                 self._held = held = bytearray(held)
             held += data
             if len(held) > self.bufferSize:
                 self._hand_on(held)
+        elif held is not None:
+            self._held = data
+            if len(data) > self.bufferSize:
+                self._hand_on(data)
+        elif len(data) > self.bufferSize:  # from elsewhere, and large: Twisted paces it, and its producer
+            self._fast = False
+            super().write(data)
+        elif data:
+            self._held = data
+            self.reactor.hold(self)
 
     def writeSequence(self, iovec: Any) -> None:
         try:
@@ -114,9 +116,9 @@ class HoldingMixin:
             raise TypeError("Data must be bytes") from None
         self.write(data)
 
-    def _hand_on(self, held: bytearray) -> None:
+    def _hand_on(self, held: bytes | bytearray) -> None:
         """Send what is held now, before the turn ends; what the kernel does not take goes to the stock buffer."""
-        self._held = b""
+        self._held = bytearray()  # empty, and other than b"": see registerProducer
         sent = self._send(held)
         if sent != len(held):
             self._overflow(held, sent)
@@ -135,7 +137,7 @@ class HoldingMixin:
         super().write(bytes(memoryview(held)[sent:]))
 
     def _give_up_holding(self) -> None:
-        """Leave the fast state: what is held goes to the stock buffer."""
+        """Leave the fast state: what is held goes to the stock buffer, and a wish to close to stock Twisted."""
         if not self._fast:
             return
         self._fast = False
@@ -143,6 +145,8 @@ class HoldingMixin:
         if held:
             self._held = b""
             super().write(bytes(held))
+        if self.disconnecting:
+            self.startWriting()
 
     def doWrite(self) -> Any:
         result = super().doWrite()
@@ -192,7 +196,10 @@ class HoldingMixin:
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         if not streaming:
+            handed_on = self._fast and self._held.__class__ is bytearray and not self._held
             self._give_up_holding()
+            if handed_on:  # stock Twisted would have yet to send it, and then ask a pull producer for more
+                self.startWriting()
         super().registerProducer(producer, streaming)
 
     def startTLS(self, *args: Any, **kwargs: Any) -> None:
@@ -203,7 +210,8 @@ class HoldingMixin:
 class FastServer(HoldingMixin, tcp.Server):
     """The server's side of a TCP connection. Names for logs are made when somebody asks."""
 
-    _ending: Any = None
+    server: Any
+    _ended: Any = None  # the protocol that connectionLost is letting go of, then its name
     _shouldShutdown = False  # the descriptor is ours alone (accept4 sets CLOEXEC), so that close() alone ends it
 
     def __init__(
@@ -244,22 +252,26 @@ class FastServer(HoldingMixin, tcp.Server):
     @property
     def logstr(self) -> str:
         """The prefix of log lines that Twisted itself writes about this connection."""
-        return f"{self._getLogPrefix(self._named)},{self.sessionno},{self.hostname}"
+        return f"{self._name(self._getLogPrefix)},{self.sessionno},{self.hostname}"
 
-    @property
-    def _named(self) -> Any:
-        """Whose name stands for this connection; Twisted deletes `protocol` when it is lost, and may still log."""
-        return self._ending or getattr(self, "protocol", None)
+    def _name(self, name: Callable[[Any], str]) -> str:
+        ended = self._ended
+        return ended if ended.__class__ is str else name(ended or self.protocol)
 
     def connectionLost(self, reason: Failure) -> None:
-        if self.connected:
-            self._ending = self.protocol  # whose name stands in what it logs meanwhile
+        if not self.connected:
+            return
+        protocol = self._ended = self.protocol
+        try:
             super().connectionLost(reason)
-            self._ending = None
+        finally:
+            self._ended = type(protocol).__name__
 
     def __repr__(self) -> str:
-        port = self.server._realPortNumber if self.server is not None else self.getHost().port
-        return f"<{type(self._named).__name__} #{self.sessionno} on {port}>"
+        if self.server is None:  # adopted, and given its name by stock Twisted
+            return self.repstr
+        name = self._name(lambda protocol: type(protocol).__name__)
+        return f"<{name} #{self.sessionno} on {self.server._realPortNumber}>"
 
 
 class FastClient(HoldingMixin, tcp.Client):

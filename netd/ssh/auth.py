@@ -11,6 +11,7 @@ cost what known ones do: a password is hashed for them, and no answer tells them
 import hashlib
 from collections import deque
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -38,6 +39,9 @@ MOST_PIPELINED = 4
 
 LONGEST_NAME = 256
 """Bytes of a user's name that are looked at."""
+
+KEYS_KEPT = 256
+"""Parsed keys of users, a kilobyte each; parsing takes as long as a signature's check."""
 
 USER_PRESENT, USER_VERIFIED = 0x01, 0x04
 """Flags that a security key signs (OpenSSH's PROTOCOL.u2f)."""
@@ -175,7 +179,7 @@ class LogIn(SSHService):
                 application = _application(key)
                 message = hashlib.sha256(application).digest() + flags + counter + hashlib.sha256(message).digest()
             reader.end()
-            return bool(Key.fromString(key.blob, type="BLOB").verify(signature, message))
+            return bool(_public_key(key.blob).verify(signature, message))
         except _UNREADABLE:
             return False
 
@@ -217,6 +221,11 @@ class LogIn(SSHService):
     def _refuse(self) -> None:
         methods = b"publickey,password" if self._server.settings.password_auth else b"publickey"
         self._connection.sendPacket(MSG_USERAUTH_FAILURE, string(methods) + b"\0")
+
+
+@lru_cache(maxsize=KEYS_KEPT)
+def _public_key(blob: bytes) -> Key:
+    return cast("Key", Key.fromString(blob, type="BLOB"))
 
 
 def _application(key: AuthorizedKey) -> bytes:

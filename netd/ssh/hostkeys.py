@@ -19,6 +19,16 @@ RSA_BITS = 3072
 _log = Logger()
 
 
+class HostKey(Key):
+    """A public key that is asked for its bytes at each connection, twice."""
+
+    _bytes = b""
+
+    def blob(self) -> bytes:
+        self._bytes = self._bytes or super().blob()
+        return self._bytes
+
+
 def load_host_keys(kinds: Sequence[str], directory: Path, service: str) -> dict[bytes, Key]:
     """The keys of these kinds by their type; those that are missing are made. Raises CannotStart."""
     keys = {}

@@ -1,7 +1,7 @@
 """The allowed commands of the configuration, for the prompt."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from netd.ssh.allowed import Refused
 from netd.ssh.interactive_program import Program, ProgramDialogue
@@ -27,12 +27,11 @@ class AllowedCommands:
         if isinstance(argv, Refused):
             sessions.server.record("refusal", sessions, line=line, status=argv.status)
             return argv
-        stand_in = cast("SessionChannel", _Channel(self._channel, channel))
-        return RunningCommand(stand_in, line, argv, command.settings)
+        return RunningCommand(_AtPrompt(self._channel, channel), line, argv, command.settings)
 
 
-class _Channel:
-    """To a running command, the channel; what it writes goes to the console's terminal instead."""
+class _AtPrompt:
+    """A `CommandChannel`: who and where are those of the console's channel, the rest is the dialogue's."""
 
     def __init__(self, real: "SessionChannel", dialogue: ProgramDialogue) -> None:
         self.sessions = real.sessions

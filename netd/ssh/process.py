@@ -16,7 +16,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
@@ -31,7 +31,7 @@ from netd.console.text import show_bytes, show_duration
 from netd.ssh.config import CommandSettings
 
 if TYPE_CHECKING:
-    from netd.ssh.channel import SessionChannel
+    from netd.ssh.sessions import Sessions
 
 READ_SIZE = 64 << 10
 """Bytes of one read: what a pipe holds."""
@@ -109,13 +109,40 @@ def _inherited() -> list[int]:
     return found
 
 
+class CommandChannel(Protocol):
+    """Where a command's output goes: a session of ssh, or a console that shows it at its prompt."""
+
+    sessions: "Sessions"
+    term: str | None
+    environ: dict[str, str]
+
+    @property
+    def bytes_written(self) -> int:
+        """By the command, on both streams."""
+
+    def write(self, data: bytes) -> None:
+        """Standard output."""
+
+    def write_error(self, data: bytes) -> None:
+        """Standard error."""
+
+    def consumed(self, size: int) -> None:
+        """The command has taken so much input."""
+
+    def end(self, status: int) -> None:
+        """It has ended, with this status."""
+
+    def end_by_signal(self, name: str, *, core: bool) -> None:
+        """A signal has ended it."""
+
+
 @implementer(IPushProducer)
 class RunningCommand(ProcessProtocol):
     """A command on a channel. It is the producer of its own standard input's pipe, to know when that is full."""
 
     busy = True
 
-    def __init__(self, channel: "SessionChannel", line: str, argv: Sequence[str], settings: CommandSettings) -> None:
+    def __init__(self, channel: CommandChannel, line: str, argv: Sequence[str], settings: CommandSettings) -> None:
         self.doing = line
         self._channel = channel
         self._server = channel.sessions.server

@@ -24,6 +24,7 @@ from netd.ssh.auth import LogIn
 from netd.ssh.authorized import AuthorizedKey
 from netd.ssh.config import SshSettings, audit_path
 from netd.ssh.gate import Gate
+from netd.ssh.hostkeys import HostKey
 from netd.ssh.process import RunningCommand
 from netd.ssh.sessions import Sessions
 from netd.ssh.terminal_history import History
@@ -95,7 +96,9 @@ class SshServer:
 
     def _know(self, host_keys: dict[bytes, Key], users: dict[str, User]) -> None:
         self.privateKeys = host_keys
-        self.publicKeys = {kind: key.public() for kind, key in host_keys.items()}
+        self.publicKeys = {
+            kind: HostKey.fromString(key.public().blob(), type="BLOB") for kind, key in host_keys.items()
+        }
         self.signatures = [
             algorithm
             for key in host_keys.values()

@@ -43,6 +43,7 @@ class SshService(Service):
     """The operator's console and the allowed commands."""
 
     kind = "ssh"
+    for_operators = True
 
     def __init__(self, config: ServiceConfig, runtime: Runtime) -> None:
         super().__init__(config, runtime)

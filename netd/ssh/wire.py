@@ -32,15 +32,19 @@ class Reader:
 
     def uint32(self) -> int:
         """A number."""
-        return int(_UINT32.unpack(self.take(4))[0])
+        return int.from_bytes(self.take(4), "big")
 
     def boolean(self) -> bool:
         """A byte that is 0 or not."""
         return self.take(1) != b"\0"
 
     def string(self) -> bytes:
-        """Bytes behind their length."""
-        return self.take(self.uint32())
+        """Bytes behind their length. The messages of a log-in are made of these: hence no calls."""
+        data, start = self._data, self._at + 4
+        self._at = end = start + int.from_bytes(data[self._at : start], "big")
+        if end > len(data) or start > len(data):
+            raise Malformed("a message is shorter than it says")
+        return data[start:end]
 
     def names(self) -> list[bytes]:
         """A list of names."""

@@ -78,7 +78,8 @@ class Desk:
         self.network = MemoryNetwork()
         self.runtime: Runtime = runtime_on(self.network)
         self.runtime.control = self.asked = Asked()
-        services = [KINDS[each.kind].load_service()(each, self.runtime) for each in configure(config).services]
+        self.runtime.config = parsed = configure(config)
+        services = [KINDS[each.kind].load_service()(each, self.runtime) for each in parsed.services]
         self.runtime.services = (*services, *more)
         for service in self.runtime.services:
             result_of(service.startService())

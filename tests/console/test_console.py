@@ -13,9 +13,10 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from netd.console.command import Answer, Caller, Command, Context, Failed, HostCommand, Role
 from netd.console.commands import BUILT_IN
 from netd.console.console import Console
+from netd.console.help import CONSOLE_WORDS
 from netd.console.output import ByteOutput, MemoryOutput
 from netd.console.verbs import BUILT_IN as BUILT_IN_NAMES
-from netd.console.verbs import VERBS
+from netd.console.verbs import INTERACTIVE, VERBS
 from tests.console.desk import EVE, OPS, Desk
 from tests.fakes import result_of
 
@@ -86,7 +87,8 @@ def test_a_role_too_low_is_126() -> None:
         ("close x --yes", "x is no connection id"),
         ("stats echo.plan", "no service echo.plan; did you mean echo.plain?"),
         ("connections --sort size", "size is not one of id, in, out, traffic"),
-        ("connections --limit 5000", "5000 is not in the range"),
+        ("connections --limit 5000", "5000: expected a number from 1 to 500"),
+        ("log tail -n x", "x: expected a number from 1 to 200"),
         ("stats --over 5y", "5y is no time"),
         ("log", "which one? log level, log tail"),
     ],
@@ -158,7 +160,7 @@ def test_help_of_a_verb_is_the_same_both_ways() -> None:
 
 def test_help_lists_what_the_caller_may_run() -> None:
     assert ["close"] not in [row[:1] for row in Desk().run("help", EVE).rows]
-    assert "4 more need a higher role than viewer" in Desk().run("help", EVE).text
+    assert "6 more need a higher role than viewer" in Desk().run("help", EVE).text
     assert ["close"] in [row[:1] for row in Desk().run("help", OPS).rows]
 
 
@@ -180,7 +182,7 @@ def test_the_examples_work() -> None:
     desk = Desk()
     for verb in BUILT_IN:
         for line, _ in verb.examples:
-            if not line.startswith(("watch", "close")) and "--over" not in line:
+            if not line.startswith(("watch", "close", "config diff")) and "--over" not in line:
                 assert desk.run(line).status == 0, line
 
 
@@ -217,7 +219,8 @@ def test_the_audit_hears_of_every_verb_but_repeats() -> None:
         ("connections --json --", ["--help", "--host", "--limit", "--sort"]),
         ("close ", ["1", "2"]),
         ("close 2 ", ["1"]),
-        ("help co", ["connections"]),
+        ("help co", ["config", "connections"]),
+        ("help w", ["watch", "whoami"]),
         ("nonsense ", []),
     ],
 )
@@ -245,7 +248,7 @@ def test_help_tells_of_the_hosts_commands_that_the_caller_may_run() -> None:
     assert ["df", "-h", "viewer"] in desk.run("help").rows
     assert ["ping", "-c", "{n}", "operator"] in desk.run("help").rows
     assert "ping" not in desk.run("help", EVE).text
-    assert "5 more need a higher role than viewer" in desk.run("help", EVE).text
+    assert "7 more need a higher role than viewer" in desk.run("help", EVE).text
     assert [each["name"] for each in desk.run("help --json").document["commands"]] == ["df", "ping"]
 
 
@@ -294,6 +297,16 @@ def test_output_for_a_pty_ends_its_lines_with_cr_lf() -> None:
     output = ByteOutput(written.append, written.append, pty=True)
     result_of(Desk().console.run("log level", Caller("é", Role.VIEWER, "", "ssh"), output))
     assert b"".join(written) == b"info\r\n"
+
+
+def test_what_only_the_console_has_is_said_and_explained_elsewhere() -> None:
+    desk = Desk()
+    assert set(CONSOLE_WORDS) == INTERACTIVE
+    result = desk.run("watch status")
+    assert (result.status, result.errors) == (127, "watch: only in the console, at a terminal: ssh -t\n")
+    assert "watch VERB [-n SECONDS]" in desk.run("help watch").text
+    assert "Ctrl-D" in desk.run("help quit").text
+    assert desk.run("wacth status").errors == "wacth: unknown verb; did you mean watch?\n"
 
 
 def test_a_failure_says_why() -> None:

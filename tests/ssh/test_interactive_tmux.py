@@ -25,6 +25,9 @@ listen = "127.0.0.1:0"
 [ssh.console.users.ops]
 role = "admin"
 authorized_keys_file = "key.pub"
+[ssh.console.commands]
+df = ["df", "-h"]
+slow = ["sleep", "600"]
 """
 
 pytestmark = pytest.mark.skipif(
@@ -189,6 +192,29 @@ def test_watch_pager_and_question(netd: Netd, terminal: Tmux, prompt: str) -> No
     terminal.see_somewhere("q: quit")
     terminal.type("q")
     terminal.see_somewhere(f"{prompt}#")
+
+
+def test_the_hosts_commands_run_at_the_prompt(terminal: Tmux, prompt: str) -> None:
+    terminal.type("df", "Enter")
+    terminal.see_somewhere("Filesystem")
+    terminal.see_somewhere(f"{prompt}#")
+    terminal.type("slow", "Enter", "who")
+    terminal.see(f"{prompt}# slow")
+    terminal.type("C-c")
+    terminal.see("^C", f"{prompt} 130# who")
+
+
+def test_an_operator_is_told_that_netd_stops_and_his_ssh_ends_like_any_other(
+    terminal: Tmux, tmp_path: Path, directory: Path
+) -> None:
+    for name in ("key", "key.pub"):
+        shutil.copy(directory / name, tmp_path / name)
+    with running(tmp_path, CONFIG) as netd:
+        terminal.start(f"{ssh(netd)}; echo left with $?")
+        terminal.see_somewhere("# ".rstrip())
+        assert netd.stop() == 0
+        terminal.see_somewhere("netd is stopping")
+        terminal.see_somewhere("left with 0")
 
 
 def test_ctrl_d_leaves_with_0(terminal: Tmux, netd: Netd) -> None:
