@@ -105,7 +105,7 @@ def test_a_reload_is_waited_for_and_tells_what_it_did(netd: Unit) -> None:
         assert netd.ask(10000) == b"HELLO"
         client.sendall(b"still here")
         assert client.recv(10) == b"still here"
-    assert netd.status == "3 service(s) on 3 port(s); reloaded: added echo.upper; untouched echo.plain, admin"
+    assert netd.status == "3 service(s) on 3 port(s); reloaded: added echo.upper; untouched echo.plain"
     assert netd.box.show("netd")["ActiveState"] == "active"
 
 
