@@ -35,7 +35,7 @@ In a process of its own, as the clients keep this one busy.
 def test_a_hundred_log_in_at_once_while_echo_stays_quick(tmp_path: Path) -> None:
     limits = "limits = { startups = 128, startups_per_host = 128 }"
     echo = '[echo.plain]\nlisten = "127.0.0.1:0"\n'
-    rounds = []
+    rounds: list[float] = []
     with serving(tmp_path, limits, more=echo) as sshd:
 
         async def log_in(number: int) -> str:
