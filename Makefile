@@ -3,11 +3,14 @@
 PYTHON ?= python3
 CONFIG ?= config/dev.toml
 ARGS ?=
+PREFIX ?= /opt/netd
+DESTDIR ?=
 
 # What the tests need, a program or a file, and the Debian package that has it.
 TOOLS = redis-server=redis-server rabbitmqctl=rabbitmq-server memcached=memcached nc=netcat-openbsd \
 	telnet=telnet socat=socat tmux=tmux ssh=openssh-client sshd=openssh-server dbclient=dropbear-bin \
-	plink=putty-tools ssh-audit=ssh-audit promtool=prometheus chromium=chromium zsh=zsh fish=fish mandoc=mandoc \
+	plink=putty-tools ssh-audit=ssh-audit promtool=prometheus chromium=chromium zsh=zsh fish=fish haproxy=haproxy \
+	systemctl=systemd mandoc=mandoc \
 	cc=gcc cc=libc6-dev /usr/include/libssh/libssh.h=libssh-dev
 
 PIP = .venv/bin/python -m pip --quiet --quiet --disable-pip-version-check --no-input
@@ -17,10 +20,10 @@ SYSTEM_PATH = PATH="$$PATH:/usr/sbin:/sbin"
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help run test lint bench lock clean tools
+.PHONY: help run test test-systemd lint bench install uninstall lock clean tools
 
 help: ## list these commands
-	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | while IFS='	' read -r name what; do printf '  make %-6s %s\n' "$$name" "$$what"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | while IFS='	' read -r name what; do printf '  make %-12s %s\n' "$$name" "$$what"; done
 
 run: .venv/.runtime ## start netd in the foreground (CONFIG=config/dev.toml); Ctrl-C stops it
 	@exec .venv/bin/twistd -n --pidfile= netd --config $(CONFIG)
@@ -33,9 +36,18 @@ lint: .venv/.dev ## ruff and mypy
 	@.venv/bin/ruff format --quiet --check
 	@.venv/bin/mypy --no-error-summary
 
+test-systemd: tools .venv/.dev ## the unit files under the real systemd alone; they are part of `make test` too
+	@$(SYSTEM_PATH) .venv/bin/python -m pytest tests/systemd $(ARGS)
+
 bench: .venv/.bench tools ## measure netd beside its peers (ARGS='--help')
 	@$(MAKE) --silent --no-print-directory -C benchmarks
 	@$(SYSTEM_PATH) .venv/bin/python -m benchmarks $(ARGS)
+
+install: .venv/.runtime ## install netd, its units and manual pages for this machine (PREFIX=/opt/netd DESTDIR=)
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' PYTHON='$(PYTHON)' config/install install
+
+uninstall: ## remove what `make install` put in place, but configuration and state
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' config/install uninstall
 
 lock: .venv/bin/pip ## renew the lock files after a change of pyproject.toml (ARGS=--upgrade for newer versions)
 	@$(PIP) install --upgrade --target .venv/uv uv

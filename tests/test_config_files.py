@@ -75,3 +75,24 @@ def test_the_development_configuration_needs_no_server_and_is_right() -> None:
     config = load(CONFIG / "dev.toml")
     assert {service.kind for service in config.services} == set(KINDS)
     assert all(address.local for _, address in config.addresses())
+
+
+def test_the_unit_of_an_instance_is_the_other_but_for_its_names() -> None:
+    def settings(name: str) -> list[str]:
+        lines = (CONFIG / name).read_text().splitlines()
+        return [line for line in lines if line and not line.startswith("#")]
+
+    named = {
+        "Description=netd,": "Description=netd %i,",
+        "/etc/netd/netd.toml": "/etc/netd/%i.toml",
+        "/etc/netd/secrets": "/etc/netd/%i.secrets",
+        "%t/netd/": "%t/netd-%i/",
+        "SyslogIdentifier=netd": "SyslogIdentifier=netd@%i",
+        "StateDirectory=netd": "StateDirectory=netd-%i",
+        "RuntimeDirectory=netd": "RuntimeDirectory=netd-%i",
+    }
+    expected = settings("netd.service")
+    for one, many in named.items():
+        assert any(one in line for line in expected)
+        expected = [line.replace(one, many) for line in expected]
+    assert settings("netd@.service") == expected

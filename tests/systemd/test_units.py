@@ -1,0 +1,237 @@
+"""The unit files at work under the distribution's systemd, as `make install` put them in place."""
+
+import json
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from tests.integration.test_tls import write_pair
+from tests.systemd.box import Box
+
+ECHO = '[echo.plain]\nlisten = "127.0.0.1:8001"\n'
+INHERITED = '[echo.plain]\nlisten = "systemd:domain=INET:index=0"\nopen = true\n'
+CONFIG = "/etc/netd/netd.toml"
+DROP_IN = "/etc/systemd/system/netd.service.d/test.conf"
+
+
+class Unit:
+    """netd.service in the box, under a configuration of the test's."""
+
+    def __init__(self, box: Box) -> None:
+        self.box = box
+        self.started = 0.0
+
+    def configure(self, text: str) -> None:
+        """Write the configuration."""
+        self.box.write(CONFIG, text)
+
+    def drop_in(self, text: str) -> None:
+        """Change the unit, as `systemctl edit` does."""
+        self.box.write(DROP_IN, text)
+        self.box.run("systemctl", "daemon-reload")
+
+    def start(self, config: str = ECHO, *, activated: bool = False) -> None:
+        """Start it, with netd.socket first if that is asked for."""
+        self.configure(config)
+        if activated:
+            self.box.run("systemctl", "start", "netd.socket")
+        output = self.box.run("systemctl", "start", "netd.service", check=False)
+        assert not output, output + self.messages
+
+    def ask(self, port: int = 8001, timeout: float = 5.0) -> bytes:
+        """One request on a connection of its own."""
+        with self.box.connect(port, timeout) as client:
+            client.sendall(b"hello")
+            return client.recv(5)
+
+    @property
+    def pid(self) -> int:
+        return int(self.box.show("netd")["MainPID"])
+
+    def waited_for_processor(self) -> float:
+        """Seconds in which the daemon would have gone on, but the machine was busy with others: proc(5), schedstat."""
+        return int(self.box.path(f"/proc/{self.pid}/schedstat").read_text().split()[1]) / 1e9
+
+    @property
+    def status(self) -> str:
+        return self.box.show("netd")["StatusText"]
+
+    def kill(self, number: signal.Signals) -> None:
+        """Send a signal to the daemon itself."""
+        self.box.run("kill", f"-{number.name.removeprefix('SIG')}", str(self.pid))
+
+    @property
+    def messages(self) -> str:
+        """What it has logged."""
+        return "\n".join(str(entry["MESSAGE"]) for entry in self.box.journal("netd"))
+
+
+@pytest.fixture
+def netd(box: Box) -> Iterator[Unit]:
+    """netd stopped, and with the unit file as it was installed."""
+    yield Unit(box)
+    box.run("systemctl", "stop", "netd.socket", "netd.service")
+    box.run("systemctl", "reset-failed")
+    box.path(DROP_IN).unlink(missing_ok=True)
+    box.run("systemctl", "daemon-reload")
+    box.run("journalctl", "--rotate", "--vacuum-time=1s")
+
+
+def test_it_is_started_when_its_ports_are_open_and_says_what_it_serves(netd: Unit) -> None:
+    netd.start()
+    assert netd.ask() == b"hello"
+    assert netd.status == "2 service(s) on 2 port(s)"
+
+
+def test_it_stops_as_asked(netd: Unit) -> None:
+    netd.start()
+    netd.box.run("systemctl", "stop", "netd")
+    unit = netd.box.show("netd")
+    assert (unit["ActiveState"], unit["Result"], unit["ExecMainStatus"]) == ("inactive", "success", "0")
+
+
+def test_a_reload_is_waited_for_and_tells_what_it_did(netd: Unit) -> None:
+    netd.start()
+    with netd.box.connect(8001) as client:
+        netd.configure(ECHO + '[echo.upper]\nlisten = "127.0.0.1:10000"\ntransform = "upper"\n')
+        netd.box.run("systemctl", "reload", "netd")
+        assert netd.ask(10000) == b"HELLO"
+        client.sendall(b"still here")
+        assert client.recv(10) == b"still here"
+    assert netd.status == "3 service(s) on 3 port(s); reloaded: added echo.upper; untouched echo.plain"
+    assert netd.box.show("netd")["ActiveState"] == "active"
+
+
+def test_a_reload_that_is_refused_fails_says_why_and_changes_nothing(netd: Unit) -> None:
+    netd.start()
+    pid = netd.pid
+    netd.configure(ECHO + '[echo.upper]\nlisten = "127.0.0.1:8001"\n')
+    assert "failed" in netd.box.run("systemctl", "reload", "netd", check=False)
+    assert "not reloaded: /etc/netd/netd.toml: echo.upper.listen: 127.0.0.1:8001 overlaps" in netd.messages
+    assert "not reloaded: /etc/netd/netd.toml: echo.upper.listen: " in netd.status
+    assert (netd.ask(), netd.pid, netd.box.show("netd")["ActiveState"]) == (b"hello", pid, "active")
+
+
+def test_restarts_under_load_refuse_no_connection_and_lose_no_request(netd: Unit) -> None:
+    netd.start(INHERITED, activated=True)
+    enough = Event()
+
+    def keep_asking() -> int:
+        asked = 0
+        while not enough.is_set():
+            assert netd.ask(timeout=20) == b"hello"
+            asked += 1
+        return asked
+
+    with ThreadPoolExecutor(4) as threads:
+        clients = [threads.submit(keep_asking) for _ in range(4)]
+        try:
+            for _ in range(3):
+                netd.box.run("systemctl", "restart", "netd.service")
+        finally:
+            enough.set()
+    assert all(client.result() > 3 for client in clients)
+
+
+def test_killed_twenty_times_the_next_request_is_answered_within_two_and_a_half_seconds(netd: Unit) -> None:
+    netd.start(INHERITED, activated=True)
+    assert netd.ask() == b"hello"
+    took = []
+    for _ in range(20):
+        netd.kill(signal.SIGKILL)
+        started = time.monotonic()
+        assert netd.ask(timeout=20) == b"hello"
+        took.append(time.monotonic() - started - netd.waited_for_processor())
+    assert max(took) < 2.5, took
+    assert netd.box.show("netd")["NRestarts"] == "20"
+
+
+def test_a_reactor_that_hangs_is_killed_and_the_journal_says_where_it_hung(netd: Unit, tmp_path: Path) -> None:
+    write_pair(tmp_path, "server", None)
+    for name in ("server.pem", "server.key"):
+        netd.box.write(f"/etc/netd/{name}", (tmp_path / name).read_text())
+    netd.drop_in("[Service]\nWatchdogSec=1s\n")
+    netd.start(ECHO + 'tls = { certificate = "server.pem", private_key = "server.key" }\n')
+    pid = netd.pid
+    certificate = netd.box.path("/etc/netd/server.pem")
+    certificate.rename(certificate.with_name("kept.pem"))
+    netd.box.run("mkfifo", "/etc/netd/server.pem")  # reading it waits for ever
+    netd.kill(signal.SIGHUP)
+    netd.box.wait_until(lambda: "reloading" in netd.status, "reloading")
+    certificate.with_name("kept.pem").rename(certificate)
+    netd.box.wait_until(lambda: netd.pid not in {0, pid}, "started anew")
+    netd.box.wait_until(lambda: netd.box.show("netd")["ActiveState"] == "active", "active again")
+    assert "Watchdog timeout" in netd.box.run("journalctl", "--quiet", "UNIT=netd.service")
+    assert "in digest_files" in netd.messages
+    assert "Fatal Python error: Aborted" in netd.messages
+
+
+def test_a_wrong_configuration_is_told_and_not_tried_again(netd: Unit) -> None:
+    netd.configure("[echo.plain]\nlisten = 1\n")
+    netd.box.run("systemctl", "start", "netd", check=False)
+    unit = netd.box.show("netd")
+    assert (unit["ActiveState"], unit["ExecMainStatus"], unit["NRestarts"]) == ("failed", "78", "0")
+    assert "/etc/netd/netd.toml: echo.plain.listen: expected an address" in netd.messages
+
+
+def test_a_port_in_use_is_tried_again_until_it_is_free(netd: Unit) -> None:
+    with netd.box.network():
+        taken = socket.create_server(("127.0.0.1", 8001))
+    netd.configure(ECHO)
+    netd.box.run("systemctl", "start", "--no-block", "netd")
+    netd.box.wait_until(lambda: int(netd.box.show("netd")["NRestarts"]) >= 1, "tried again")
+    assert "cannot start: echo.plain.listen: 127.0.0.1:8001: Address already in use" in netd.messages
+    taken.close()
+    netd.box.wait_until(lambda: netd.box.show("netd")["ActiveState"] == "active", "started")
+
+
+def test_secrets_are_for_the_daemon_alone(netd: Unit, tmp_path: Path) -> None:
+    write_pair(tmp_path, "server", None)
+    netd.box.write("/etc/netd/server.pem", (tmp_path / "server.pem").read_text())
+    netd.box.write("/etc/netd/secrets/tls.key", (tmp_path / "server.key").read_text())
+    netd.box.path("/etc/netd/secrets/tls.key").chmod(0o600)
+    netd.start(
+        '[echo.plain]\nlisten = "127.0.0.1:8001"\n'
+        'tls = { certificate = "server.pem", private_key_file = "$CREDENTIALS_DIRECTORY/secret_tls.key" }\n'
+    )
+    context = ssl.create_default_context(cafile=str(tmp_path / "server.pem"))
+    with context.wrap_socket(netd.box.connect(8001), server_hostname="localhost") as client:
+        client.sendall(b"hello")
+        assert client.recv(5) == b"hello"
+    user = netd.box.run("ps", "--no-headers", "-o", "user", "-p", str(netd.pid)).strip()
+    assert user == "netd"
+    netd.box.path("/etc/netd/secrets/tls.key").unlink()
+
+
+def test_state_is_kept_where_nobody_else_can_look(netd: Unit) -> None:
+    netd.start()
+    state = netd.box.run("stat", "--format=%a %U", "/var/lib/private/netd").split()
+    assert state == ["700", "netd"]
+
+
+def test_journal_entries_have_their_priority_and_name(netd: Unit) -> None:
+    netd.start(ECHO + "[ssh.console]\nlisten = '127.0.0.1:2222'\n")
+    entries = [entry for entry in netd.box.journal("netd") if entry["_COMM"] == "twistd"]
+    assert {entry["SYSLOG_IDENTIFIER"] for entry in entries} == {"netd"}
+    priorities = {json.loads(entry["MESSAGE"])["level"]: entry["PRIORITY"] for entry in entries}
+    assert priorities == {"info": "6", "warn": "4"}
+
+
+def test_an_instance_has_a_configuration_and_directories_of_its_own(netd: Unit) -> None:
+    netd.start()
+    netd.box.write("/etc/netd/edge.toml", '[echo.plain]\nlisten = "127.0.0.1:9001"\n')
+    netd.box.run("mkdir", "-p", "/etc/netd/edge.secrets")
+    netd.box.run("systemctl", "start", "netd@edge")
+    assert netd.ask(9001) == b"hello"
+    netd.box.write("/etc/netd/edge.toml", '[echo.plain]\nlisten = "127.0.0.1:9002"\n')
+    netd.box.run("systemctl", "reload", "netd@edge")
+    assert netd.ask(9002) == b"hello"
+    netd.box.run("systemctl", "stop", "netd@edge")
+    assert netd.ask() == b"hello"
