@@ -359,6 +359,8 @@ class ListenerSettings(Settings):
     """Networks that may connect; not given, anybody who can reach the port."""
     open: StrictBool = False
     """Says that a port beyond loopback without `allow`, client certificates or a log-in of its own is meant."""
+    balancers: Networks = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1"))
+    """Load balancers that are believed at `haproxy:` endpoints, where nobody else may connect."""
     max_connections: Limit = 10_000
     """Connections open at once on all ports of the service; more are closed at once. 0: no limit."""
     max_connections_per_host: Limit = 2_500
