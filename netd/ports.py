@@ -27,7 +27,7 @@ from netd.balancer import BalancedPort
 from netd.config import Config
 from netd.gate import Gate
 from netd.runtime import CannotStart
-from netd.settings import Address
+from netd.settings import BALANCED, Address
 
 BACKLOG = 4096
 """Connections the kernel may hold before they are accepted; net.core.somaxconn, 4096 on current kernels, caps it."""
@@ -40,9 +40,6 @@ FIRST_FREE_PORT = 1024
 
 UNIX_MODE = "660"
 """Of a unix socket that names none: a port that only files' permissions protect is not for everybody."""
-
-BALANCED = "haproxy:"
-"""Begins endpoints whose clients come through a load balancer; the endpoint it listens at follows."""
 
 _log = Logger()
 
