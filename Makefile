@@ -10,7 +10,7 @@ DESTDIR ?=
 TOOLS = redis-server=redis-server rabbitmqctl=rabbitmq-server memcached=memcached nc=netcat-openbsd \
 	telnet=telnet socat=socat tmux=tmux ssh=openssh-client sshd=openssh-server dbclient=dropbear-bin \
 	plink=putty-tools ssh-audit=ssh-audit promtool=prometheus chromium=chromium zsh=zsh fish=fish haproxy=haproxy \
-	systemctl=systemd \
+	systemctl=systemd mandoc=mandoc \
 	cc=gcc cc=libc6-dev /usr/include/libssh/libssh.h=libssh-dev
 
 PIP = .venv/bin/python -m pip --quiet --quiet --disable-pip-version-check --no-input

@@ -17,7 +17,7 @@ from benchmarks.suite import Result, Scenario, Suite
 SUITES = {"echo": echo.suite, "ssh": ssh.suite}
 RESULTS = HERE / "results"
 DOCS = HERE.parent / "docs"
-FULL = Pace(rounds=5, seconds=1.0, warmup=0.2)
+FULL = Pace(rounds=5, seconds=0.8, warmup=0.2)
 QUICK = Pace(rounds=1, seconds=0.3, warmup=0.1)
 
 

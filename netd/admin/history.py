@@ -76,10 +76,10 @@ class History:
 def _figures(service: Service) -> dict[str, float]:
     facts = service_facts(service)
     return {
+        **service.stats(),
         "connections": facts["connections"],
-        "accepted": facts["accepted"],
-        "refused": sum(facts["refused"].values()),
+        "connections_accepted": facts["accepted"],
+        "connections_refused": sum(facts["refused"].values()),
         "bytes_in": facts["bytes_in"],
         "bytes_out": facts["bytes_out"],
-        **service.stats(),
     }

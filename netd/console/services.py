@@ -163,8 +163,8 @@ def _figures(service: Service) -> dict[str, int | float]:
     facts = service_facts(service)
     return {
         "connections": facts["connections"],
-        "accepted": facts["accepted"],
-        **{f"refused_{reason}": count for reason, count in facts["refused"].items()},
+        "connections_accepted": facts["accepted"],
+        **{f"connections_refused_{reason}": count for reason, count in facts["refused"].items()},
         "bytes_in": facts["bytes_in"],
         "bytes_out": facts["bytes_out"],
         **service.stats(),

@@ -5,7 +5,8 @@ server that answers what it reads this doubles the work: two events, two `epoll_
 message. Here a write is *held*, and sent
 
 - when `dataReceived` returns, for what the protocol wrote to its own transport meanwhile;
-- at the end of the reactor's turn, for what was written from anywhere else (a timer, another connection's data).
+- when timers have run and when a turn's events are served, for what was written from anywhere else (a timer, another
+  connection's data).
 
 Holding joins many small replies into one `send`; trying each write at once would be slower than stock for them. What is
 held is capped at the transport's `bufferSize`, so that a flood is handed on early and producers are paused as ever.

@@ -66,12 +66,17 @@ class LogIn(SSHService):
         self._attempts = 0
         self._queries = 0
         self._requests = 0
+        self._offered: bytes | None = None
+        """The key that was asked about last, and would not do."""
 
     @property
     def _connection(self) -> "SshConnection":
         return cast("SshConnection", self.transport)
 
     def serviceStopped(self) -> None:
+        if self._offered is not None and not self._connection.logged_in:
+            # Clients ask first, and go without an attempt: their operators want to know why all the same.
+            self._server.refused(self._connection, self._user or b"", "publickey", self._offered)
         self._waiting.clear()
         if self._deciding is not None:
             self._deciding.cancel()
@@ -136,6 +141,7 @@ class LogIn(SSHService):
             if self._limits.key_queries and self._queries > self._limits.key_queries:
                 self._connection.too_many_attempts()
             elif key is None:
+                self._offered = blob
                 self._refuse()
             else:
                 self._connection.sendPacket(MSG_USERAUTH_PK_OK, string(algorithm) + string(blob))
@@ -143,7 +149,7 @@ class LogIn(SSHService):
         signature = reader.string()
         reader.end()
         if user is None or key is None or not self._is_signed(key, algorithm, signature):
-            self._failed("publickey")
+            self._failed("publickey", blob)
         else:
             self._succeeded(user, "publickey", key)
 
@@ -207,12 +213,12 @@ class LogIn(SSHService):
         connection.log_in()
         connection.setService(self._server.logged_in(connection, user, method, key))
 
-    def _failed(self, method: str) -> None:
+    def _failed(self, method: str, key: bytes | None = None) -> None:
         """An attempt that counts."""
         connection = self._connection
         self._attempts += 1
         connection.failed = "password"
-        self._server.refused(connection, self._user or b"", method)
+        self._server.refused(connection, self._user or b"", method, key)
         if self._limits.attempts and self._attempts >= self._limits.attempts:
             connection.too_many_attempts()
         else:

@@ -21,7 +21,7 @@ from netd.runtime import Reactor, Runtime
 from netd.ssh.allowed import make_command
 from netd.ssh.audit import Audit
 from netd.ssh.auth import LogIn
-from netd.ssh.authorized import AuthorizedKey
+from netd.ssh.authorized import AuthorizedKey, fingerprint
 from netd.ssh.config import SshSettings, audit_path
 from netd.ssh.gate import Gate
 from netd.ssh.hostkeys import HostKey
@@ -160,19 +160,19 @@ class SshServer:
         if self.logged.pop(connection.id, None) is not None:
             self.record("logout", sessions, bytes=connection.bytes_out)
 
-    def refused(self, connection: SshConnection, user: bytes, method: str) -> None:
-        """An attempt to log in failed."""
+    def refused(self, connection: SshConnection, user: bytes, method: str, key: bytes | None) -> None:
+        """An attempt to log in failed, with this key if it was by one."""
         self.counts["failure"] += 1
-        name = printable(user.decode("utf-8", "replace"))
-        self._audit.write("refusal", user=name, peer=connection.peer, method=method, connection=connection.id)
-        _log.info(
-            "{user} refused from {peer} by {method}",
-            user=name,
-            peer=connection.peer,
-            method=method,
-            connection=connection.id,
-            service=self.name,
-        )
+        about = {
+            "user": printable(user.decode("utf-8", "replace")),
+            "peer": connection.peer,
+            "method": method,
+            "key": fingerprint(key) if key is not None else None,
+            "connection": connection.id,
+        }
+        self._audit.write("refusal", **about)
+        words = "{user} refused from {peer} by {method}" + (" {key}" if key is not None else "")
+        _log.info(words, **about, service=self.name)
 
     def complain(self, connection: SshConnection, text: str) -> None:
         """A client has done what clients do not do."""

@@ -73,7 +73,7 @@ def test_refused_connections_are_counted() -> None:
     desk.network.client()
     assert desk.network.connect() is None
     assert desk.run("services --json").document["services"][0]["refused"] == {"max_connections": 1}
-    assert desk.run("stats").rows[3] == ["refused", "max", "connections", "1"]
+    assert desk.run("stats").rows[3] == ["connections", "refused", "max", "connections", "1"]
 
 
 def test_connections_lists_who_is_connected() -> None:

@@ -12,7 +12,7 @@ import pytest
 from tests.fastio.twisted_cases import CANNOT_APPLY
 
 PROGRAM = Path(__file__).with_name("twisted_cases.py")
-TIMEOUT = 180.0
+TIMEOUT = 300.0
 """Seconds for all cases on one reactor; nine on a machine that has time."""
 
 FAST, STOCK = "netd.fastio.reactor.FastReactor", "twisted.internet.epollreactor.EPollReactor"

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from twisted.logger import LogEvent, formatEvent
 
 from netd.runtime import CannotStart
 from netd.ssh.add_user import CannotDescribe, describe_user
+from netd.ssh.authorized import fingerprint
 from netd.ssh.service import SshService
 from netd.ssh.wire import string, uint32
 from tests.fakes import MemoryNetwork, configure, result_of, runtime_on
@@ -250,6 +252,27 @@ def test_an_address_that_guesses_has_to_wait_and_sessions_shows_it(serve: Serve)
     for _ in range(16):
         served.network.advance(1)
     assert served.network.connect("192.0.2.1") is not None
+
+
+def test_a_key_that_will_not_do_is_told_once_with_its_fingerprint(
+    serve: Serve, tmp_path: Path, events: list[LogEvent]
+) -> None:
+    stranger = string(b"ssh-ed25519") + string(bytes(32))
+    client = serve().connect().handshake()
+    for _ in range(3):
+        client.say(50, client.key_request(signed=False, blob=stranger))
+    client.wire.leave()
+    (refusal,) = [json.loads(line) for line in (tmp_path / "ssh.console.audit.jsonl").read_text().splitlines()]
+    assert (refusal["event"], refusal["user"], refusal["key"]) == ("refusal", "ops", fingerprint(stranger))
+    assert f"ops refused from 127.0.0.1:40000 by publickey {fingerprint(stranger)}" in map(formatEvent, events)
+
+
+def test_who_finds_the_right_key_in_the_end_is_not_refused(serve: Serve, tmp_path: Path) -> None:
+    client = serve().connect().handshake()
+    client.say(50, client.key_request(signed=False, blob=string(b"ssh-ed25519") + string(bytes(32))))
+    client.log_in().wire.leave()
+    events = [json.loads(line)["event"] for line in (tmp_path / "ssh.console.audit.jsonl").read_text().splitlines()]
+    assert events == ["login", "logout"]
 
 
 def test_sessions_tells_who_is_there_and_what_runs(serve: Serve) -> None:

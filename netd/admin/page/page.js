@@ -32,7 +32,7 @@ function overview(status) {
   add({ title: "Traffic", lines: ["in", "out"], format: perSecond(bytes), axis: bytes, ceiling: 1024, dashed: "out" },
     () => [total("bytes_in"), total("bytes_out")]);
   add({ title: "New connections", lines: ["accepted", "refused"], format: perSecond(count), axis: short, ceiling: 4 },
-    () => [total("accepted"), total("refused")]);
+    () => [total("connections_accepted"), total("connections_refused")]);
   add({ title: "Processor", help: "Share of one core", lines: ["one core"], format: share, ceiling: 0.02 },
     () => [series.rates(PROCESS, "cpu_seconds")]);
   add({ title: "Memory", help: "Resident", lines: ["resident"], format: bytes },
@@ -100,7 +100,7 @@ function services(status) {
     state.dataset.state = each.state;
     text(listening, each.listening.join(", "));
     text(connections, count(each.connections));
-    text(accepted, count(series.rate(each.name, "accepted")));
+    text(accepted, count(series.rate(each.name, "connections_accepted")));
     text(refused, count(Object.values(each.refused).reduce((total, reason) => total + reason, 0)));
     text(into, bytes(series.rate(each.name, "bytes_in")));
     text(out, bytes(series.rate(each.name, "bytes_out")));

@@ -73,8 +73,8 @@ export class ServiceDetails {
     text(this.where, service.listening.join("  "));
     this.reason.hidden = !service.reason;
     text(this.reason, service.reason);
-    const refused = Object.entries(service.refused).map(([reason, value]) => [`refused_${reason}`, value]);
-    const plain = { connections: service.connections, accepted: service.accepted, bytes_in: service.bytes_in, bytes_out: service.bytes_out };
+    const refused = Object.entries(service.refused).map(([reason, value]) => [`connections_refused_${reason}`, value]);
+    const plain = { connections: service.connections, connections_accepted: service.accepted, bytes_in: service.bytes_in, bytes_out: service.bytes_out };
     const all = Object.entries({ ...plain, ...Object.fromEntries(refused), ...service.stats });
     for (const [name, value] of all) this.figure(name, value);
     for (const [name, each] of Object.entries(service.latency)) {
@@ -91,7 +91,7 @@ export class ServiceDetails {
     const [now, rate] = this.cells.get(name);
     const unit = unitOf(name);
     text(now, unit(value));
-    const grows = this.meanings[name]?.type === "counter" || ["accepted", "bytes_in", "bytes_out"].includes(name);
+    const grows = this.meanings[name]?.type === "counter" || ["connections_accepted", "bytes_in", "bytes_out"].includes(name);
     if (grows) text(rate, unit(this.series.rate(this.name, name)));
   }
 

@@ -1,0 +1,113 @@
+"""What a connection costs and may do, measured on the real daemon."""
+
+import socket
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.netd_process import Netd, running
+
+PLAIN = '[echo.plain]\nlisten = "127.0.0.1:0"\n'
+MANY = 2000
+MEMORY_OF_ONE = 2500
+"""Bytes resident for each idle connection, its place in the table included."""
+
+START_CPU = 0.7
+"""Seconds of processor time until ready with echo alone; what else runs on the machine does not count."""
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=20)
+
+
+def says(client: socket.socket, data: bytes) -> bytes:
+    client.sendall(data)
+    try:
+        return client.recv(len(data))
+    except ConnectionError:
+        return b""
+
+
+def test_an_idle_connection_costs_little_memory(directory: Path) -> None:
+    limits = f"max_connections = {MANY + 10}\nmax_connections_per_host = 0\n"
+    with running(directory, PLAIN + limits) as netd, ExitStack() as clients:
+        port = netd.port("echo.plain")
+        for _ in range(100):  # what is made once is made by these
+            assert says(clients.enter_context(connect(port)), b"hello") == b"hello"
+        before = netd.rss()
+        for _ in range(MANY - 100):
+            assert says(clients.enter_context(connect(port)), b"hello") == b"hello"
+        assert (netd.rss() - before) / (MANY - 100) < MEMORY_OF_ONE
+
+
+def test_echo_alone_is_ready_soon(tmp_path: Path) -> None:
+    spent = []
+    for attempt in range(3):
+        directory = tmp_path / str(attempt)
+        directory.mkdir()
+        with running(directory, PLAIN) as netd:
+            spent.append(netd.cpu())
+        if spent[-1] < START_CPU:
+            break
+    assert min(spent) < START_CPU
+
+
+def test_keepalive_is_on_unless_turned_off(directory: Path) -> None:
+    for setting, timer in (("", "02"), ("tcp_keepalive = false\n", "00")):
+        with running(directory, PLAIN + setting) as netd, connect(netd.port("echo.plain")) as client:
+            assert says(client, b"hello") == b"hello"
+            assert timer_of(netd, client) == timer
+
+
+def timer_of(netd: Netd, client: socket.socket) -> str:
+    """Which timer runs on the daemon's side of a connection, once all is acknowledged: 02 is keepalive (proc(5))."""
+    wanted = f":{netd.port('echo.plain'):04X}", f":{client.getsockname()[1]:04X}"
+    deadline = time.monotonic() + 5
+    while True:
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            fields = line.split()
+            if (fields[1][-5:], fields[2][-5:]) == wanted:
+                timer = fields[5][:2]
+                if timer != "01" or time.monotonic() > deadline:
+                    return timer
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        return int(other.getsockname()[1])
+
+
+def test_behind_haproxy_clients_are_served_and_the_limit_holds(directory: Path, free_port: int) -> None:
+    config = f'[echo.plain]\nlisten = "haproxy:tcp:{free_port}:interface=127.0.0.1"\nopen = true\nmax_connections = 1\n'
+    header = b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 80\r\n"
+    with running(directory, config), connect(free_port) as first:
+        first.sendall(header)
+        assert says(first, b"hello") == b"hello"
+        with connect(free_port) as second:
+            second.sendall(header)
+            assert says(second, b"hello") == b""
+
+
+def test_one_host_may_not_take_every_place(directory: Path) -> None:
+    with running(directory, PLAIN + "max_connections_per_host = 2\n") as netd, ExitStack() as clients:
+        port = netd.port("echo.plain")
+        answers = [says(clients.enter_context(connect(port)), b"hello") for _ in range(4)]
+        assert answers == [b"hello", b"hello", b"", b""]
+        netd.wait_for("by max_connections_per_host, last from 127.0.0.1")
+
+
+def test_who_is_not_allowed_is_refused(directory: Path) -> None:
+    with running(directory, PLAIN + 'allow = ["192.0.2.0/24"]\n') as netd, connect(netd.port("echo.plain")) as client:
+        assert says(client, b"hello") == b""
+        netd.wait_for("refused 1 connection(s) by allow, last from 127.0.0.1")
+
+
+def test_an_idle_connection_is_closed(directory: Path) -> None:
+    with running(directory, PLAIN + 'idle_timeout = "1s"\n') as netd, connect(netd.port("echo.plain")) as client:
+        assert says(client, b"hello") == b"hello"
+        began = time.monotonic()
+        assert client.recv(1) == b""
+        assert time.monotonic() - began > 0.5
