@@ -217,6 +217,9 @@ class Settings(BaseModel):
 
 # --- addresses
 
+BALANCED = "haproxy:"
+"""Begins endpoints whose clients come through a load balancer; the endpoint it listens at follows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -242,7 +245,7 @@ class Address:
     def overlaps(self, other: "Address") -> bool:
         """Whether the two cannot both be bound."""
         if self.endpoint or other.endpoint:
-            return self.text == other.text
+            return self.text.removeprefix(BALANCED) == other.text.removeprefix(BALANCED)
         if self.port != other.port or self.port == 0:
             return False
         return self.host == other.host or self.every_interface or other.every_interface
@@ -270,6 +273,8 @@ def parse_address(text: object, directory: Path) -> Address:
 
 def _absolute(endpoint: str, directory: Path) -> str:
     """A unix endpoint with its path made absolute, colons in it escaped as Twisted wants; others as they are."""
+    if endpoint.startswith(BALANCED):
+        return BALANCED + _absolute(endpoint.removeprefix(BALANCED), directory)
     if not endpoint.startswith("unix:") or endpoint.startswith(("unix:/", "unix:address=")):
         return endpoint
     escaped = str(directory).replace("\\", "\\\\").replace(":", "\\:")
@@ -359,6 +364,8 @@ class ListenerSettings(Settings):
     """Networks that may connect; not given, anybody who can reach the port."""
     open: StrictBool = False
     """Says that a port beyond loopback without `allow`, client certificates or a log-in of its own is meant."""
+    balancers: Networks = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1"))
+    """Load balancers that are believed at `haproxy:` endpoints, where nobody else may connect."""
     max_connections: Limit = 10_000
     """Connections open at once on all ports of the service; more are closed at once. 0: no limit."""
     max_connections_per_host: Limit = 2_500
