@@ -215,7 +215,7 @@ Reply: TypeAlias = "bytes | int | float | bool | Status | Problem | Sequence[Rep
 Bytes are a bulk string *without* the header of `netd.cache.layout`."""
 
 Request: TypeAlias = bytes | Fetch | Put | Delete | Arithmetic | Flush | Command
-Answer: TypeAlias = Hit | Outcome | Written | Counted | Reply
+Answer: TypeAlias = "Hit | Outcome | Written | Counted | Reply"
 
 # --- time
 
@@ -236,3 +236,15 @@ def deadline_of(exptime: int, now: float) -> float:
     if exptime < 0:
         return now
     return float(exptime) if exptime > LONGEST_RELATIVE else now + exptime
+
+
+# --- size
+
+ITEM_HEADER = 59
+"""What memcached 1.6 counts beside key and value: its item header, a CAS unique, a NUL and CR LF."""
+FLAGS_SIZE = 4
+
+
+def item_size(key: bytes, length: int, flags: int = 0) -> int:
+    """What an item with a value of `length` bytes counts for against `max_item_size`: as in memcached with `-I`."""
+    return len(key) + length + ITEM_HEADER + (FLAGS_SIZE if flags else 0)

@@ -8,11 +8,9 @@ by returning; one that must ask Redis returns None and calls back.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from netd.cache.requests import Answer, Problem, Request
+from netd.cache.batch import Found
+from netd.cache.requests import Answer, Request
 from netd.listener import Connection
-
-Found = Sequence[bytes | Problem | None]
-"""The answers to plain gets: each as kept (`netd.cache.layout`), nothing, or why there is none."""
 
 
 class Session(Protocol):
