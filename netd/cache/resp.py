@@ -316,7 +316,7 @@ class RespCodec:
         for value in values:
             if value.__class__ is bytes:
                 bare = value_of(value) if value.startswith(MARK) else value
-                parts.append(b"$%d\r\n%b\r\n" % (len(bare), bare))  # type: ignore[arg-type, str-bytes-safe]
+                parts.append(b"$%d\r\n%b\r\n" % (len(bare), bare))
             else:
                 parts.append(encode(value, self.version))
         return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -367,7 +367,7 @@ class RespCodec:
             elif form is _WORDS:
                 parts.append(self._reply(next(answer)))
             else:
-                parts.append(form)  # type: ignore[arg-type]  # bytes
+                parts.append(form)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _reply(self, answer: "Answer | Switched") -> bytes:
