@@ -10,7 +10,7 @@ from netd.cache.counters import Counters
 from netd.cache.items import Items
 from netd.cache.redis_keyspace import Keyspace
 from netd.cache.redis_words import Refused, wrong_arity
-from netd.cache.requests import Problem, Reply, Status
+from netd.cache.requests import Problem, Reply
 
 SHOWN_NAME, SHOWN_ARGUMENTS = 128, 128
 """Bytes of an unknown command that Redis repeats in its error."""
@@ -120,12 +120,3 @@ def unknown(words: list[bytes]) -> Problem:
         shown += b"'%b' " % word[: SHOWN_ARGUMENTS - len(shown)].split(b"\0")[0]
     name = words[0][:SHOWN_NAME].split(b"\0")[0]
     return Problem(b"unknown command '%b', with args beginning with: %b" % (name, shown))
-
-
-def describe(name: bytes) -> Reply:
-    """What COMMAND INFO says of a command, None for one that is not known (server.c, addReplyCommandInfo)."""
-    entry = COMMANDS.get(name.upper())
-    if entry is None:
-        return None
-    flags = [Status(flag.encode()) for flag in entry.flags.split()]
-    return [name.lower(), entry.arity, flags, entry.first, entry.last, entry.step, [], [], [], []]

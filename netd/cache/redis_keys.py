@@ -61,7 +61,7 @@ def rename(space: Keyspace, words: Words) -> Reply:
 # --- all keys
 
 
-def dbsize(space: Keyspace, words: Words) -> Reply:  # noqa: ARG001 - a command of one word
+def dbsize(space: Keyspace, words: Words) -> Reply:
     """DBSIZE: expired keys that nobody has noticed count, as in Redis."""
     return len(space.items)
 
@@ -112,7 +112,7 @@ def scan(space: Keyspace, words: Words) -> Reply:
     return [b"%d" % cursor, [key for key in found if pattern is None or pattern.fullmatch(key)]]
 
 
-def randomkey(space: Keyspace, words: Words) -> Reply:  # noqa: ARG001 - a command of one word
+def randomkey(space: Keyspace, words: Words) -> Reply:
     """RANDOMKEY."""
     return space.items.random_key()
 
