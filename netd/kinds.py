@@ -47,5 +47,6 @@ def _load(path: str) -> object:
 
 KINDS: Mapping[str, Kind] = {
     "echo": Kind("netd.echo.config:EchoSettings", "netd.echo.service:EchoService"),
+    "cache": Kind("netd.cache.config:CacheSettings", "netd.cache.service:CacheService"),
     "ssh": Kind("netd.ssh.config:SshSettings", "netd.ssh.service:SshService", ctl="netd.ssh.ctl:ssh"),
 }

@@ -170,6 +170,11 @@ class CacheSettings(ListenerSettings):
         """Whether values live in this process; what a file says is known once it is read."""
         return self.store.text == "embedded:"
 
+    @property
+    def may_flush(self) -> bool:
+        """Whether clients may forget everything."""
+        return self.embedded if self.allow_flush is None else self.allow_flush
+
     def exposed(self) -> dict[str, Address]:
         """As for every listener; users protect the redis port."""
         found = super().exposed()

@@ -101,10 +101,10 @@ class Items:
             return None
         return slot
 
-    def touch(self, slot: int) -> None:
-        """Count an access."""
+    def touch(self, slot: int, *, fetch: bool = True) -> None:
+        """Count an access; one that is no `fetch` leaves open whether anybody has fetched it."""
         self._marks[slot] = _USED
-        self._accessed[slot] = (int(self._clock()) - self._epoch) * 2 + 1
+        self._accessed[slot] = (int(self._clock()) - self._epoch) * 2 + (fetch or self._accessed[slot] & 1)
 
     def fetched(self, slot: int) -> bool:
         """Whether an access was counted since the item was stored."""
@@ -172,6 +172,11 @@ class Items:
         self.uniques[slot] = self.next_unique() if unique is None else unique
         self.stored += 1
         return slot
+
+    def rewrite(self, slot: int, kept: bytes) -> None:
+        """Put other bytes in an item that stays what it is: no new CAS unique. They may be longer by a header only."""
+        self.used += len(kept) - len(self.values[slot])
+        self.values[slot] = kept
 
     def next_unique(self) -> int:
         """The next CAS unique; memcached's begin at 1, too."""

@@ -48,7 +48,7 @@ class Fetch:
     touch: int | None = None
     """The new exptime of an item that is there."""
     vivify: int | None = None
-    """When nothing is there: make an empty item with this exptime; the asker wins it."""
+    """When nothing is there: make an empty item with this exptime; the asker wins it. `touch` does not matter then."""
     recache: int | None = None
     """The asker wins an item that expires before this exptime, unless somebody has won it already."""
     unique: int | None = None
@@ -69,7 +69,9 @@ class Hit:
     ttl: int = -1
     """Whole seconds left, rounded up, -1 for ever: after `touch`."""
     old_ttl: int = -1
-    """The same before it."""
+    """The same before it; -1 for an item that was made."""
+    made: bool = False
+    """Whether `vivify` made it just now."""
     fetched: bool = False
     """Whether anybody had fetched it before."""
     idle: int = 0
@@ -94,11 +96,9 @@ class Put:
     exptime: int = 0
     mode: Mode = "set"
     compare: int | None = None
-    """Only over an item with this CAS unique. For "set" and "replace" there must be one: `cas`."""
+    """Only over an item with this CAS unique; a "set" needs one that is there: `cas`. Not with "add", "replace"."""
     invalidate: bool = False
     """With `compare`: write over a newer item too, but mark what is written as stale (`ms … I`)."""
-    vivify: int | None = None
-    """"append" and "prepend": when nothing is there, add the item with this exptime."""
     unique: int | None = None
     """The CAS unique that it gets, in place of the store's next one."""
     wants: int = 0
@@ -133,8 +133,6 @@ class Arithmetic:
     """When nothing is there, make an item of `initial` with this exptime."""
     initial: int = 0
     touch: int | None = None
-    touch_first: bool = True
-    """Whether the TTL in the answer is the one after `touch`."""
     unique: int | None = None
     wants: int = VALUE
 
@@ -185,6 +183,9 @@ class Counted:
     number: int
     unique: int = 0
     ttl: int = -1
+    """As in a `Hit`."""
+    old_ttl: int = -1
+    made: bool = False
 
 
 # --- Redis replies

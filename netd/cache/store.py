@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from netd.cache.batch import Found
+from netd.cache.counters import Counters
 from netd.cache.requests import Answer, Request
+from netd.cache.resp import RespCodec
 from netd.listener import Connection
 
 
@@ -38,6 +40,8 @@ class Session(Protocol):
 class Store(Protocol):
     """Every client's values, shared by all connections of a service."""
 
+    counters: Counters
+
     async def start(self) -> None:
         """Ready to be asked. A server that cannot be reached is no reason to fail: `health` tells."""
 
@@ -48,10 +52,14 @@ class Store(Protocol):
         """Why it cannot do its work, in a line; "" when it can."""
 
     def stats(self) -> Mapping[str, int | float]:
-        """Its figures by name, in base units, for the console and metrics: see `netd.cache.counters`."""
+        """Its figures by name, in base units, for the console and metrics.
+
+        Those of `Counters`, and of what it keeps in this process `items`, `items_stored`, `items_evicted`,
+        `items_expired`, `memory_bytes`, `memory_limit_bytes`; others as it likes.
+        """
 
     def memcached(self, connection: Connection) -> Session:
         """The session of a client that speaks memcached."""
 
-    def redis(self, connection: Connection) -> Session:
+    def redis(self, connection: Connection, codec: RespCodec) -> Session:
         """The session of a client that speaks Redis: it answers HELLO, AUTH, CLIENT and the like by itself."""

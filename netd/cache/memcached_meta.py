@@ -1,0 +1,287 @@
+"""memcached's meta commands: words → a request and the form of its reply (protocol.txt, "Meta Commands").
+
+A command is a key and flags, each flag a letter with or without a token behind it. What memcached 1.6.18 says of a
+wrong flag depends on the command; the sentences here are its own.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from netd.cache.memcached_forms import Form, MetaCounted, MetaDebugged, MetaForm, MetaGot, MetaStored, MetaTold
+from netd.cache.memcached_words import decode_key, signed, unsigned32, unsigned64
+from netd.cache.requests import (
+    HISTORY,
+    LONGEST_KEY,
+    TTL,
+    UNIQUE,
+    VALUE,
+    Arithmetic,
+    Delete,
+    Fetch,
+    Mode,
+    Put,
+)
+
+MOST_WORDS = 19
+"""Words of a meta command, the command itself included (proto_text.c, MFLAG_MAX_OPT_LENGTH)."""
+LONGEST_OPAQUE = 32
+"""Bytes of an opaque token with its O (proto_text.c, MFLAG_MAX_OPAQUE_LENGTH)."""
+
+BAD_FORMAT = b"CLIENT_ERROR bad command line format\r\n"
+BAD_TOKEN = b"CLIENT_ERROR bad token in command line format\r\n"
+BAD_FLAG = b"CLIENT_ERROR invalid or duplicate flag\r\n"
+BAD_OPAQUE = b"CLIENT_ERROR opaque token too long\r\n"
+
+_NUMBERS: Mapping[int, tuple[str, Callable[[bytes], int | None], bytes]] = {
+    ord("N"): ("vivify", signed, BAD_TOKEN),
+    ord("T"): ("touch", signed, BAD_TOKEN),
+    ord("R"): ("recache", signed, BAD_TOKEN),
+    ord("C"): ("compare", unsigned64, BAD_TOKEN),
+    ord("E"): ("unique", unsigned64, BAD_TOKEN),
+    ord("F"): ("flags", unsigned32, b""),
+    ord("J"): ("initial", unsigned64, b"CLIENT_ERROR invalid numeric initial value\r\n"),
+    ord("D"): ("delta", unsigned64, b"CLIENT_ERROR invalid numeric delta value\r\n"),
+}
+"""Flags with a number: what they set, how it is read, and what is said of one that cannot be."""
+_OTHERS = frozenset(b"lOPLkstcfvhuqI")
+"""Flags without a token, or with one that is only given back."""
+_ASCII = 127
+
+_STORE_MODES: Mapping[bytes, Mode] = {
+    b"": "set",
+    b"S": "set",
+    b"E": "add",
+    b"A": "append",
+    b"P": "prepend",
+    b"R": "replace",
+}
+_COUNT_MODES: Mapping[bytes, bool] = {b"": False, b"I": False, b"+": False, b"D": True, b"-": True}
+"""Whether it goes down."""
+
+
+class Wrong(Exception):
+    """The words are not a command; `reply` is what memcached says."""
+
+    def __init__(self, reply: bytes) -> None:
+        super().__init__(reply)
+        self.reply = reply
+
+
+@dataclass(slots=True)
+class Flags:
+    """What the flags of a command say."""
+
+    key: bytes
+    numbers: dict[str, int] = field(default_factory=dict)
+    given: dict[int, int] = field(default_factory=dict)
+    """Each letter, and which word it was."""
+    mode: bytes = b""
+    error: bytes = b""
+    """What is wrong; later mistakes hide earlier ones, as in memcached."""
+
+    def has(self, letter: str) -> bool:
+        return ord(letter) in self.given
+
+    def before(self, first: str, second: str) -> bool:
+        """Whether both were given, in this order."""
+        one, two = self.given.get(ord(first)), self.given.get(ord(second))
+        return one is not None and two is not None and one < two
+
+
+def read_flags(key: bytes, words: Sequence[bytes]) -> Flags:
+    """Take flags apart; mistakes are noted in `error` (proto_text.c, _meta_flag_preparse)."""
+    flags = Flags(key)
+    for at, word in enumerate(words):
+        letter = word[0]
+        if letter >= _ASCII or letter in flags.given:
+            flags.error = b"CLIENT_ERROR duplicate flag\r\n"
+            return flags
+        flags.given[letter] = at
+        if letter in _OTHERS:
+            continue
+        if letter in _NUMBERS:
+            _take_number(flags, word, *_NUMBERS[letter])
+        elif letter == ord("b"):
+            _take_key(flags)
+        elif letter == ord("M"):
+            flags.mode = word[1:]
+            if len(flags.mode) != 1:
+                flags.error = b"CLIENT_ERROR incorrect length for M token\r\n"
+        else:
+            flags.error = b"CLIENT_ERROR invalid flag\r\n"
+            return flags
+    return flags
+
+
+def _take_number(flags: Flags, word: bytes, name: str, parse: Callable[[bytes], int | None], complaint: bytes) -> None:
+    number = parse(word[1:])
+    if number is None:
+        flags.error = complaint or flags.error or BAD_FORMAT
+    else:
+        flags.numbers[name] = number
+
+
+def _take_key(flags: Flags) -> None:
+    decoded = decode_key(flags.key)
+    if decoded is None:
+        flags.error = b"CLIENT_ERROR error decoding key\r\n"
+    else:
+        flags.key = decoded
+
+
+def _form(kind: type[MetaForm], flags: Flags, words: Sequence[bytes], spelled: bytes) -> MetaForm:
+    return kind(words, spelled, binary=flags.has("b"), quiet=flags.has("q"))
+
+
+def _check_opaque(flags: Flags, words: Sequence[bytes]) -> None:
+    at = flags.given.get(ord("O"))
+    if at is not None and len(words[at]) > LONGEST_OPAQUE:
+        raise Wrong(BAD_OPAQUE)
+
+
+def _check(words: Sequence[bytes], too_long: bytes) -> bytes:
+    """The key of a command that has one; raises Wrong."""
+    if not words[1:]:
+        raise Wrong(b"ERROR\r\n")
+    if len(words[1]) > LONGEST_KEY:
+        raise Wrong(BAD_FORMAT)
+    if len(words) > MOST_WORDS:
+        raise Wrong(too_long)
+    return words[1]
+
+
+def meta_get(words: Sequence[bytes]) -> tuple[Fetch, Form]:
+    """A metaget: mg."""
+    spelled = _check(words, b"CLIENT_ERROR options flags are too long\r\n")
+    rest = words[2:]
+    flags = read_flags(spelled, rest)
+    if flags.error:
+        raise Wrong(flags.error)
+    _check_opaque(flags, rest)
+    wants = VALUE * (flags.has("v") or flags.has("s")) | UNIQUE * flags.has("c")
+    wants |= TTL * flags.has("t") | HISTORY * (flags.has("h") or flags.has("l"))
+    numbers = flags.numbers
+    touch, vivify = numbers.get("touch"), numbers.get("vivify")
+    if vivify is not None and flags.before("N", "T"):
+        vivify = touch
+    fetch = Fetch(
+        flags.key,
+        wants,
+        touch,
+        vivify,
+        numbers.get("recache"),
+        numbers.get("unique"),
+        touch_first=not flags.before("R", "T"),
+        peek=flags.has("u"),
+    )
+    return fetch, _form(MetaGot, flags, rest, spelled)
+
+
+def meta_debug(words: Sequence[bytes]) -> tuple[Fetch, Form]:
+    """A meta debug: me."""
+    if not words[1:] or len(words[1]) > LONGEST_KEY:
+        raise Wrong(BAD_FORMAT)
+    key: bytes | None = words[1]
+    if words[2:3] == [b"b"]:
+        key = decode_key(words[1])
+    if key is None:
+        raise Wrong(BAD_FORMAT)
+    wants = UNIQUE | TTL | HISTORY
+    return Fetch(key, wants, peek=True), MetaDebugged((), words[1], binary=False, quiet=False)
+
+
+def meta_delete(words: Sequence[bytes]) -> tuple[Delete, Form]:
+    """A metadelete: md."""
+    spelled = _check(words, b"CLIENT_ERROR options flags too long\r\n")
+    rest = words[2:]
+    flags = read_flags(spelled, rest)
+    if flags.error:
+        raise Wrong(BAD_FLAG)
+    _check_opaque(flags, rest)
+    numbers = flags.numbers
+    delete = Delete(
+        flags.key,
+        numbers.get("compare"),
+        invalidate=flags.has("I"),
+        touch=numbers.get("touch"),
+        unique=numbers.get("unique"),
+    )
+    return delete, _form(MetaTold, flags, rest, spelled)
+
+
+def meta_arithmetic(words: Sequence[bytes]) -> tuple[Arithmetic, Form]:
+    """A metaarithmetic: ma."""
+    spelled = _check(words, b"CLIENT_ERROR options flags too long\r\n")
+    rest = words[2:]
+    flags = read_flags(spelled, rest)
+    if flags.error:
+        raise Wrong(BAD_FLAG)
+    if flags.mode not in _COUNT_MODES:
+        raise Wrong(b"CLIENT_ERROR invalid mode for ma M token\r\n")
+    _check_opaque(flags, rest)
+    numbers = flags.numbers
+    touch, vivify = numbers.get("touch"), numbers.get("vivify")
+    if vivify is not None and flags.before("N", "T"):
+        vivify = touch
+    request = Arithmetic(
+        flags.key,
+        numbers.get("delta", 1),
+        down=_COUNT_MODES[flags.mode],
+        compare=numbers.get("compare") or None,
+        vivify=vivify,
+        initial=numbers.get("initial", 0),
+        touch=touch,
+        unique=numbers.get("unique"),
+        wants=VALUE | UNIQUE * flags.has("c") | TTL * flags.has("t"),
+    )
+    return request, _form(MetaCounted, flags, rest, spelled)
+
+
+def meta_size(words: Sequence[bytes]) -> int:
+    """The size of the value that follows ms; raises Wrong when there is none to skip either."""
+    if not words[1:]:
+        raise Wrong(b"ERROR\r\n")
+    if not words[2:] or len(words[1]) > LONGEST_KEY:
+        raise Wrong(BAD_FORMAT)
+    if len(words) > MOST_WORDS:
+        raise Wrong(b"CLIENT_ERROR options flags too long\r\n")
+    size = signed(words[2])
+    if size is None or not 0 <= size <= LARGEST_SIZE:
+        raise Wrong(BAD_FORMAT)
+    return size
+
+
+LARGEST_SIZE = 2**31 - 3
+"""Bytes of a value in a command; more cannot be meant (proto_text.c, INT_MAX - 2)."""
+
+
+def meta_set(words: Sequence[bytes]) -> tuple[Put, Form]:
+    """ms, without its value, which follows; raises Wrong when the value is to be skipped."""
+    spelled, rest = words[1], words[3:]
+    flags = read_flags(spelled, rest)
+    if flags.error:
+        raise Wrong(flags.error)
+    mode = _STORE_MODES.get(flags.mode)
+    if mode is None:
+        raise Wrong(b"CLIENT_ERROR invalid mode for ms M token\r\n")
+    _check_opaque(flags, rest)
+    numbers = flags.numbers
+    compare = numbers.get("compare")
+    if compare is not None and mode in {"set", "replace"}:
+        mode = "set"  # with a CAS unique the two are the same
+    elif mode in {"append", "prepend"}:
+        compare = compare or None
+    else:
+        compare = None
+    put = Put(
+        flags.key,
+        b"",
+        numbers.get("flags", 0),
+        numbers.get("touch", 0),
+        mode,
+        compare,
+        invalidate=flags.has("I") and compare is not None and mode == "set",
+        unique=numbers.get("unique"),
+        wants=UNIQUE * flags.has("c"),
+    )
+    return put, _form(MetaStored, flags, rest, spelled)
