@@ -36,7 +36,7 @@ class Check:
 
     user: str
     password: bytes
-    then: Callable[[], Answer | Switched]
+    then: "Callable[[], Answer | Switched]"
     """The answer once it was right."""
 
 

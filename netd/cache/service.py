@@ -9,6 +9,7 @@ from netd.cache.embedded import EmbeddedStore
 from netd.cache.memcached import MemcachedCodec
 from netd.cache.memcached_commands import MemcachedCommands
 from netd.cache.memcached_facts import ServiceFacts
+from netd.cache.redis_store import RedisStore
 from netd.cache.resp import RespCodec
 from netd.cache.store import Store
 from netd.config import ServiceConfig
@@ -67,4 +68,6 @@ class CacheService(Service):
 
 
 def _make_store(settings: CacheSettings, key: str, runtime: Runtime) -> Store:
-    return EmbeddedStore(settings, key, runtime)
+    if settings.embedded:
+        return EmbeddedStore(settings, key, runtime)
+    return RedisStore(settings, key, runtime)
