@@ -8,10 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from netd.cache.requests import Answer, Problem, Request
+from netd.cache.requests import Answer, Outcome, Problem, Request
 
 Found = Sequence[bytes | Problem | None]
 """The answers to plain gets: each as kept (`netd.cache.layout`), nothing, or why there is none."""
+
+Pairs = list[tuple[bytes, bytes]]
+"""Plain sets: each a key and the bytes to keep for it."""
+
+Results = Sequence[bytes | Problem | Outcome]
+"""The answers to plain sets: `STORED` each, if all went well."""
 
 
 @dataclass(slots=True)
@@ -28,8 +34,9 @@ class Batch:
 class Codec(Protocol):
     """The wire format of one connection.
 
-    A conversation feeds a read, then draws batches until there are none. `found` and `render` are called in the order
-    of the requests, each when everything before it has been replied to.
+    A conversation feeds a read, then draws batches until there are none; reads that are nothing but plain gets, or
+    plain sets, take a shorter way. `found`, `stored` and `render` are called in the order of the requests, each when
+    everything before it has been replied to.
     """
 
     def gets(self, data: bytes) -> list[bytes] | None:
@@ -40,6 +47,12 @@ class Codec(Protocol):
 
     def found(self, keys: list[bytes], values: Found) -> bytes:
         """The replies to these gets."""
+
+    def sets(self, data: bytes) -> Pairs | None:
+        """The same for a read that is nothing but plain sets. The last may be there in part: it is as good as fed."""
+
+    def stored(self, pairs: Pairs, results: Results) -> bytes:
+        """The replies to these sets."""
 
     def feed(self, data: bytes) -> None:
         """Any other read."""

@@ -1,7 +1,7 @@
 """One client's connection, whatever its dialect: reads → codec → batches → replies, in the order of the requests.
 
-The common case is short. A read that is nothing but plain gets, from a client that is owed nothing, is looked up and
-answered on the spot, one write for all of it.
+The common cases are short. A read that is nothing but plain gets, or plain sets, from a client that is owed nothing,
+goes to the store as it is, and is answered by one write.
 
 Everything else goes through *turns*. A batch that the store answers later is a turn, and so is whatever is asked behind
 it, answered already or not: replies leave when it is their turn. What may pile up is bounded, and then the client is no
@@ -19,7 +19,7 @@ A client that has said all it had (half-close, `quit`) is answered whole before 
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TypeAlias, cast
+from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IPushProducer, IReactorTime
 from twisted.internet.protocol import connectionDone
@@ -27,7 +27,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from netd.cache.batch import Batch, Codec, Found
+from netd.cache.batch import Batch, Codec
 from netd.cache.requests import Answer
 from netd.cache.store import Session
 from netd.listener import Connection
@@ -42,9 +42,6 @@ TURNS = 64
 """Batches under way for one client: more than a store can be late with, and little to remember."""
 REQUESTS = 1024
 """Requests of one client handled before others get their turn: a few milliseconds."""
-
-_Asked: TypeAlias = Batch | list[bytes] | bytes
-"""What a turn is about: a batch, the keys of plain gets, or what was pushed."""
 
 _log = Logger()
 
@@ -63,7 +60,6 @@ class Conversation(Connection):
         "_more",
         "_open_session",
         "_session",
-        "_spare",
         "_turns",
     )
 
@@ -75,7 +71,6 @@ class Conversation(Connection):
         self._open_session = open_session
         self._clock = clock
         self._turns: deque[_Turn] | None = None  # owed replies; None while none was ever late
-        self._spare: _Turn | None = None  # for the next batch: most are answered at once
         self._limit = FIRST_BATCH
         self._blocked = False  # the transport takes no more
         self._more = False  # the codec may have more requests, and reading is paused
@@ -90,22 +85,32 @@ class Conversation(Connection):
 
     def dataReceived(self, data: bytes) -> None:
         self.bytes_in += len(data)
-        if not self._more and not self._turns and not self._ending:
-            keys = self._codec.gets(data)
-            if keys is not None and len(keys) <= self._limit:
-                turn = self._spare or _Turn(self)
-                values = self._session.lookup(keys, turn.found)
+        if not (self._more or self._turns or self._ending):
+            codec = self._codec
+            if (keys := codec.gets(data)) is not None and len(keys) <= self._limit:
+                values = self._session.lookup(keys, self._arrived)
                 if values is None:
-                    self._wait(turn, keys)
+                    self._wait(_Turn(self, codec.found, keys, len(keys)))
                 else:
-                    self._spare = turn
-                    self._say(self._codec.found(keys, values), len(keys))
+                    self._say(codec.found(keys, values), len(keys))
+                return
+            if (pairs := codec.sets(data)) is not None:
+                results = self._session.write(pairs, self._arrived)
+                if results is None:
+                    self._wait(_Turn(self, codec.stored, pairs, len(pairs)))
+                else:
+                    self._say(codec.stored(pairs, results), len(pairs))
                 return
         if self._ending:
             return
         self._codec.feed(data)
         if not self._more:
             self._go_on()
+
+    def _arrived(self, answers: Sequence[Any]) -> None:
+        """The store's callback on the hot paths: nothing was owed when it was asked, so that its turn is the first."""
+        if self._turns:
+            self._turns[0].done(answers)
 
     def readConnectionLost(self) -> None:
         """The client has sent all it had; what it asked is still answered."""
@@ -128,7 +133,7 @@ class Conversation(Connection):
     def _go_on(self) -> None:
         """Hand on what the codec has understood, as long as there is room for the replies."""
         handled = 0
-        while not self._blocked and len(self._turns or ()) < TURNS:
+        while not self._blocked and (self._turns is None or len(self._turns) < TURNS):
             batch = self._codec.next(self._limit)
             if batch is None:
                 self._rest()
@@ -156,28 +161,16 @@ class Conversation(Connection):
             self.close()
 
     def _ask(self, batch: Batch) -> None:
-        if not batch.requests:
-            self._answered(batch, ())
-            return
-        turn = self._spare or _Turn(self)
-        answers = self._session.execute(batch.requests, turn.done)
-        if answers is None:
-            self._wait(turn, batch)
-        else:
-            self._spare = turn
-            self._answered(batch, answers)
-
-    def _answered(self, batch: Batch, answers: Sequence[Answer]) -> None:
-        if self._turns:
-            self._wait(_Turn(self), batch, answers)
+        turn = _Turn(self, self._codec.render, batch, len(batch.forms))
+        answers = self._session.execute(batch.requests, turn.done) if batch.requests else ()
+        if answers is None or self._turns:
+            turn.answers = answers
+            self._wait(turn)
         else:
             self._say(self._codec.render(batch, answers), len(batch.forms))
 
-    def _wait(self, turn: "_Turn", asked: _Asked, answers: Sequence[Answer] | None = None) -> None:
+    def _wait(self, turn: "_Turn") -> None:
         """A reply is owed from now on, its answers may be there already."""
-        self._spare = None
-        turn.asked = asked
-        turn.answers = answers
         if self._turns is None:
             self._turns = deque()
         self._turns.append(turn)
@@ -186,17 +179,19 @@ class Conversation(Connection):
 
     def _say(self, reply: bytes, count: int) -> None:
         size = len(reply)
-        if size > REPLIES:
-            self._limit = max(1, REPLIES * count // size)
-        elif count >= self._limit and self._limit < BATCH:
-            self._limit *= 2
         self.bytes_out += size
         self.transport.write(reply)
+        if size > REPLIES:
+            self._limit = max(1, REPLIES * count // size)
+        elif count >= self._limit < BATCH:
+            self._limit *= 2
 
     def push(self, data: bytes) -> None:
         """Send what was not asked for, such as a message of a subscription, behind what is owed."""
         if self._turns:
-            self._wait(_Turn(self), data, ())
+            turn = _Turn(self, _as_it_is, data, 1)
+            turn.answers = ()
+            self._wait(turn)
         else:
             self._say(data, 1)
 
@@ -208,16 +203,9 @@ class Conversation(Connection):
         replies: list[bytes] = []
         count = 0
         while turns and (answers := turns[0].answers) is not None:
-            match turns.popleft().asked:
-                case Batch() as batch:
-                    replies.append(self._codec.render(batch, answers))
-                    count += len(batch.forms)
-                case list() as keys:
-                    replies.append(self._codec.found(keys, cast("Found", answers)))
-                    count += len(keys)
-                case pushed:
-                    replies.append(pushed)
-                    count += 1
+            turn = turns.popleft()
+            replies.append(turn.say(turn.asked, answers))
+            count += turn.count
         self._say(replies[0] if len(replies) == 1 else b"".join(replies), count)
         if self._more:
             self._go_on()
@@ -267,27 +255,28 @@ class Conversation(Connection):
             super().close()
 
 
+def _as_it_is(data: bytes, _: Sequence[Answer]) -> bytes:
+    return data
+
+
 class _Turn:
-    """A reply that is owed: what was asked, and the answers once they are there."""
+    """A reply that is owed: what was asked, what makes a reply of it, and the answers once they are there."""
 
-    __slots__ = ("_conversation", "answers", "asked")
+    __slots__ = ("_conversation", "answers", "asked", "count", "say")
 
-    asked: _Asked
-
-    def __init__(self, conversation: Conversation) -> None:
+    def __init__(self, conversation: Conversation, say: Callable[[Any, Any], bytes], asked: Any, count: int) -> None:
         self._conversation = conversation
-        self.answers: Sequence[Answer] | None = None
+        self.say = say
+        self.asked = asked
+        self.count = count
+        self.answers: Sequence[Any] | None = None
 
-    def found(self, values: Found) -> None:
-        """The store's callback after a lookup."""
-        self.done(cast("Sequence[Answer]", values))
-
-    def done(self, answers: Sequence[Answer]) -> None:
-        """The store's callback. It must not fall back on the store, whose other clients wait behind it."""
+    def done(self, answers: Sequence[Any]) -> None:
+        """The store's callback. A mistake of ours must not fall back on the store, and those who wait behind it."""
         self.answers = answers
         conversation = self._conversation
         try:
             conversation.turn_answered()
-        except Exception:  # noqa: BLE001 - our mistake with one client must not end what serves all of them
+        except Exception:  # noqa: BLE001 - as above
             _log.failure("connection {id} made netd fail", id=conversation.id)
             conversation.abort()

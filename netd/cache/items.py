@@ -75,8 +75,7 @@ class Items:
 
     def fetch(self, keys: list[bytes]) -> list[bytes | None]:
         """The values of several keys, as kept; None for what is not there. Counts as an access. The hot path."""
-        find, values, deadlines = self._index.get, self.values, self.deadlines
-        marks, accessed = self._marks, self._accessed
+        find, deadlines = self._index.get, self.deadlines
         now = self._clock()
         moment = (int(now) - self._epoch) * 2 + 1
         found: list[bytes | None] = []
@@ -84,13 +83,13 @@ class Items:
             slot = find(key)
             if slot is None:
                 found.append(None)
-            elif NEVER < deadlines[slot] <= now:
+            elif (deadline := deadlines[slot]) and deadline <= now:
                 self._expire(key, slot)
                 found.append(None)
             else:
-                marks[slot] = _USED
-                accessed[slot] = moment
-                found.append(values[slot])
+                self._marks[slot] = _USED
+                self._accessed[slot] = moment
+                found.append(self.values[slot])
         return found
 
     def find(self, key: bytes) -> int | None:

@@ -88,7 +88,7 @@ class Facts(Protocol):
 # --- what a line may ask for
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ready:
     """A reply, with at most one request before it."""
 
@@ -99,7 +99,7 @@ class Ready:
     closes: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Awaited:
     """A request whose value follows."""
 
@@ -159,6 +159,10 @@ class MemcachedCommands:
             b"shutdown": (lambda _: Ready(Said(b"ERROR: shutdown not enabled\r\n")), 1, many),
         }
         # what parses a command, and how many words it has
+
+    def fits(self, key: bytes, size: int, flags: bytes) -> bool:
+        """Whether an item with a value of this size is not too large."""
+        return item_size(key, size, flags != b"0") <= self._max_item_size
 
     def read(self, line: bytes) -> Step:
         """What a line asks for."""

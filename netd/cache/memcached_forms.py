@@ -6,8 +6,9 @@ without a store, errors among them, have a form that takes none. Forms without a
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
+from netd.cache import requests
 from netd.cache.layout import read
 from netd.cache.requests import Answer, Counted, Hit, Outcome, Problem, Written
 
@@ -30,11 +31,15 @@ EVERYWHERE: Mapping[Outcome, bytes] = {
 """What outcomes are called in every classic command."""
 
 
-class Form(Protocol):
+class Writer(Protocol):
     """The reply to one command."""
 
     def write(self, answers: Answers, out: list[bytes], /) -> None:
         """Take this command's answers and append the bytes of its reply."""
+
+
+Form: TypeAlias = Writer | Mapping[Any, bytes]
+"""A writer, or what each outcome is called."""
 
 
 def problem(answer: object) -> bytes:
@@ -66,17 +71,6 @@ class Asked:
 
     def write(self, _answers: Answers, out: list[bytes], /) -> None:
         out.append(self._make())
-
-
-class Told:
-    """An outcome, by the word that the command has for it."""
-
-    def __init__(self, done: bytes) -> None:
-        self._words = {**EVERYWHERE, Outcome.DONE: done}
-
-    def write(self, answers: Answers, out: list[bytes], /) -> None:
-        answer = next(answers)
-        out.append(self._words[answer] if isinstance(answer, Outcome) else problem(answer))
 
 
 class Touched:
@@ -348,8 +342,9 @@ META_CODES: Mapping[Outcome, bytes] = {
 }
 
 SILENT = Silent()
-STORED = Told(b"STORED\r\n")
-DELETED = Told(b"DELETED\r\n")
-FLUSHED = Told(b"OK\r\n")
+# The words that a classic command has for outcomes are a form, too: one answer, no more to say.
+STORED: Mapping[Any, bytes] = {**EVERYWHERE, Outcome.DONE: b"STORED\r\n", requests.STORED: b"STORED\r\n"}
+DELETED = {**EVERYWHERE, Outcome.DONE: b"DELETED\r\n"}
+FLUSHED = {**EVERYWHERE, Outcome.DONE: b"OK\r\n"}
 TOUCHED = Touched()
 NUMBER = Number()

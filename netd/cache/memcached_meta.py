@@ -6,6 +6,7 @@ wrong flag depends on the command; the sentences here are its own.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from netd.cache.memcached_forms import Form, MetaCounted, MetaDebugged, MetaForm, MetaGot, MetaStored, MetaTold
 from netd.cache.memcached_words import decode_key, signed, unsigned32, unsigned64
@@ -22,6 +23,8 @@ from netd.cache.requests import (
     Put,
 )
 
+REMEMBERED = 1024
+"""Sets of flags whose meaning is remembered: clients use few, and a line has at most two KiB."""
 MOST_WORDS = 19
 """Words of a meta command, the command itself included (proto_text.c, MFLAG_MAX_OPT_LENGTH)."""
 LONGEST_OPAQUE = 32
@@ -43,7 +46,7 @@ _NUMBERS: Mapping[int, tuple[str, Callable[[bytes], int | None], bytes]] = {
     ord("D"): ("delta", unsigned64, b"CLIENT_ERROR invalid numeric delta value\r\n"),
 }
 """Flags with a number: what they set, how it is read, and what is said of one that cannot be."""
-_OTHERS = frozenset(b"lOPLkstcfvhuqI")
+_OTHERS = frozenset(b"blOPLkstcfvhuqI")
 """Flags without a token, or with one that is only given back."""
 _ASCII = 127
 
@@ -69,17 +72,19 @@ class Wrong(Exception):
 
 @dataclass(slots=True)
 class Flags:
-    """What the flags of a command say."""
+    """What the flags of a command say. Shared by all commands with the same ones: never changed once read."""
 
-    key: bytes
     numbers: dict[str, int] = field(default_factory=dict)
     given: dict[int, int] = field(default_factory=dict)
     """Each letter, and which word it was."""
     mode: bytes = b""
     error: bytes = b""
     """What is wrong; later mistakes hide earlier ones, as in memcached."""
+    error_after_key: bytes = b""
+    """The last mistake behind the flag that says how the key is spelled: it hides one in the key."""
 
     def has(self, letter: str) -> bool:
+        """Whether a flag was given."""
         return ord(letter) in self.given
 
     def before(self, first: str, second: str) -> bool:
@@ -87,29 +92,41 @@ class Flags:
         one, two = self.given.get(ord(first)), self.given.get(ord(second))
         return one is not None and two is not None and one < two
 
+    def key(self, spelled: bytes) -> bytes:
+        """The key that a client spelled in plain or in base64; raises Wrong, also for a mistake in the flags."""
+        if ord("b") in self.given:
+            key = decode_key(spelled)
+            if key is None:
+                raise Wrong(self.error_after_key or b"CLIENT_ERROR error decoding key\r\n")
+        else:
+            key = spelled
+        if self.error:
+            raise Wrong(self.error)
+        return key
 
-def read_flags(key: bytes, words: Sequence[bytes]) -> Flags:
+
+@lru_cache(REMEMBERED)
+def read_flags(words: tuple[bytes, ...]) -> Flags:
     """Take flags apart; mistakes are noted in `error` (proto_text.c, _meta_flag_preparse)."""
-    flags = Flags(key)
+    flags = Flags()
     for at, word in enumerate(words):
         letter = word[0]
+        before = flags.error
         if letter >= _ASCII or letter in flags.given:
-            flags.error = b"CLIENT_ERROR duplicate flag\r\n"
+            flags.error = flags.error_after_key = b"CLIENT_ERROR duplicate flag\r\n"
             return flags
         flags.given[letter] = at
-        if letter in _OTHERS:
-            continue
         if letter in _NUMBERS:
             _take_number(flags, word, *_NUMBERS[letter])
-        elif letter == ord("b"):
-            _take_key(flags)
         elif letter == ord("M"):
             flags.mode = word[1:]
             if len(flags.mode) != 1:
                 flags.error = b"CLIENT_ERROR incorrect length for M token\r\n"
-        else:
-            flags.error = b"CLIENT_ERROR invalid flag\r\n"
+        elif letter not in _OTHERS:
+            flags.error = flags.error_after_key = b"CLIENT_ERROR invalid flag\r\n"
             return flags
+        if flags.error is not before:
+            flags.error_after_key = flags.error if ord("b") in flags.given else b""
     return flags
 
 
@@ -119,14 +136,6 @@ def _take_number(flags: Flags, word: bytes, name: str, parse: Callable[[bytes], 
         flags.error = complaint or flags.error or BAD_FORMAT
     else:
         flags.numbers[name] = number
-
-
-def _take_key(flags: Flags) -> None:
-    decoded = decode_key(flags.key)
-    if decoded is None:
-        flags.error = b"CLIENT_ERROR error decoding key\r\n"
-    else:
-        flags.key = decoded
 
 
 def _form(kind: type[MetaForm], flags: Flags, words: Sequence[bytes], spelled: bytes) -> MetaForm:
@@ -153,10 +162,9 @@ def _check(words: Sequence[bytes], too_long: bytes) -> bytes:
 def meta_get(words: Sequence[bytes]) -> tuple[Fetch, Form]:
     """A metaget: mg."""
     spelled = _check(words, b"CLIENT_ERROR options flags are too long\r\n")
-    rest = words[2:]
-    flags = read_flags(spelled, rest)
-    if flags.error:
-        raise Wrong(flags.error)
+    rest = tuple(words[2:])
+    flags = read_flags(rest)
+    key = flags.key(spelled)
     _check_opaque(flags, rest)
     wants = VALUE * (flags.has("v") or flags.has("s")) | UNIQUE * flags.has("c")
     wants |= TTL * flags.has("t") | HISTORY * (flags.has("h") or flags.has("l"))
@@ -165,7 +173,7 @@ def meta_get(words: Sequence[bytes]) -> tuple[Fetch, Form]:
     if vivify is not None and flags.before("N", "T"):
         vivify = touch
     fetch = Fetch(
-        flags.key,
+        key,
         wants,
         touch,
         vivify,
@@ -193,14 +201,16 @@ def meta_debug(words: Sequence[bytes]) -> tuple[Fetch, Form]:
 def meta_delete(words: Sequence[bytes]) -> tuple[Delete, Form]:
     """A metadelete: md."""
     spelled = _check(words, b"CLIENT_ERROR options flags too long\r\n")
-    rest = words[2:]
-    flags = read_flags(spelled, rest)
-    if flags.error:
-        raise Wrong(BAD_FLAG)
+    rest = tuple(words[2:])
+    flags = read_flags(rest)
+    try:
+        key = flags.key(spelled)
+    except Wrong:
+        raise Wrong(BAD_FLAG) from None
     _check_opaque(flags, rest)
     numbers = flags.numbers
     delete = Delete(
-        flags.key,
+        key,
         numbers.get("compare"),
         invalidate=flags.has("I"),
         touch=numbers.get("touch"),
@@ -212,10 +222,12 @@ def meta_delete(words: Sequence[bytes]) -> tuple[Delete, Form]:
 def meta_arithmetic(words: Sequence[bytes]) -> tuple[Arithmetic, Form]:
     """A metaarithmetic: ma."""
     spelled = _check(words, b"CLIENT_ERROR options flags too long\r\n")
-    rest = words[2:]
-    flags = read_flags(spelled, rest)
-    if flags.error:
-        raise Wrong(BAD_FLAG)
+    rest = tuple(words[2:])
+    flags = read_flags(rest)
+    try:
+        key = flags.key(spelled)
+    except Wrong:
+        raise Wrong(BAD_FLAG) from None
     if flags.mode not in _COUNT_MODES:
         raise Wrong(b"CLIENT_ERROR invalid mode for ma M token\r\n")
     _check_opaque(flags, rest)
@@ -224,7 +236,7 @@ def meta_arithmetic(words: Sequence[bytes]) -> tuple[Arithmetic, Form]:
     if vivify is not None and flags.before("N", "T"):
         vivify = touch
     request = Arithmetic(
-        flags.key,
+        key,
         numbers.get("delta", 1),
         down=_COUNT_MODES[flags.mode],
         compare=numbers.get("compare") or None,
@@ -257,10 +269,9 @@ LARGEST_SIZE = 2**31 - 3
 
 def meta_set(words: Sequence[bytes]) -> tuple[Put, Form]:
     """ms, without its value, which follows; raises Wrong when the value is to be skipped."""
-    spelled, rest = words[1], words[3:]
-    flags = read_flags(spelled, rest)
-    if flags.error:
-        raise Wrong(flags.error)
+    spelled, rest = words[1], tuple(words[3:])
+    flags = read_flags(rest)
+    key = flags.key(spelled)
     mode = _STORE_MODES.get(flags.mode)
     if mode is None:
         raise Wrong(b"CLIENT_ERROR invalid mode for ms M token\r\n")
@@ -274,7 +285,7 @@ def meta_set(words: Sequence[bytes]) -> tuple[Put, Form]:
     else:
         compare = None
     put = Put(
-        flags.key,
+        key,
         b"",
         numbers.get("flags", 0),
         numbers.get("touch", 0),

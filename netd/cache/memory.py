@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from math import ceil
 from typing import Any
 
-from netd.cache.batch import Found
+from netd.cache.batch import Found, Pairs, Results
 from netd.cache.counters import Counters
 from netd.cache.items import Items, NoRoom
 from netd.cache.layout import STALE, TAKEN, keep, read
 from netd.cache.memcached_words import unsigned64
 from netd.cache.requests import (
     NEVER,
+    STORED,
     UNIQUE,
     Answer,
     Arithmetic,
@@ -59,6 +60,7 @@ class Memory:
         self._flush_at = NEVER
         self._do: Mapping[type, Callable[[Any], Answer]] = {
             bytes: self._get,
+            tuple: self._set,
             Put: self._put,
             Fetch: self._fetch,
             Delete: self._delete,
@@ -78,6 +80,12 @@ class Memory:
         counters.get_hits += count - misses
         counters.get_misses += misses
         return found
+
+    def write(self, pairs: Pairs, done: Callable[[Results], None]) -> Results:  # noqa: ARG002 - answers at once
+        if self._flush_at:
+            self._flush_in_time()
+        set_ = self._set
+        return [set_(pair) for pair in pairs]
 
     def execute(
         self,
@@ -160,12 +168,26 @@ class Memory:
         ttl = _ttl(self.items.deadlines[slot], now)
         return Hit(b"", 0, self.items.uniques[slot], ttl, made=True, won=True, size=self.items.size(slot))
 
+    def _set(self, pair: tuple[bytes, bytes]) -> bytes | Outcome:
+        self.counters.cmd_set += 1
+        key, kept = pair
+        try:
+            self.items.put(key, kept)
+        except NoRoom:
+            return self._no_room_to_set(key)
+        return STORED
+
+    def _no_room_to_set(self, key: bytes) -> Outcome:
+        """As memcached, which would rather have nothing there than what was to be replaced."""
+        self.counters.store_no_memory += 1
+        self.items.discard(key)
+        return Outcome.NO_ROOM
+
     def _put(self, put: Put) -> Outcome | Written:
         self.counters.cmd_set += 1
         if put.mode != "set" or put.compare is not None:
             return self._put_over(put)
-        deadline = deadline_of(put.exptime, self._clock()) if put.exptime else NEVER
-        return self._write(put, keep(put.value, put.flags), deadline)
+        return self._write(put, keep(put.value, put.flags), deadline_of(put.exptime, self._clock()))
 
     def _put_over(self, put: Put) -> Outcome | Written:
         """Every mode that looks at what is there."""
@@ -213,9 +235,9 @@ class Memory:
         try:
             slot = self.items.put(put.key, kept, deadline, put.unique)
         except NoRoom:
+            if put.mode == "set":
+                return self._no_room_to_set(put.key)
             self.counters.store_no_memory += 1
-            if put.mode == "set":  # memcached would rather have nothing there than what was to be replaced
-                self.items.discard(put.key)
             return Outcome.NO_ROOM
         return Written(self.items.uniques[slot]) if put.wants & UNIQUE else Outcome.DONE
 

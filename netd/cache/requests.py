@@ -4,12 +4,14 @@ Two dialects share them. memcached's requests are those of its meta commands (pr
 classic ones are special cases, `touch` a `Fetch` that wants nothing, `incr` an `Arithmetic` without options. A Redis
 client's request is a `Command`, the words as they came.
 
-The hot path is bare. A plain get of one key, by far the most frequent request, is not an object: it *is* the key, as
-bytes, in both dialects. Its answer is the value as it is kept (`netd.cache.layout`), or None.
+The hot paths are bare. A plain get of one key, by far the most frequent request, is not an object: it *is* the key, as
+bytes, in both dialects. Its answer is the value as it is kept (`netd.cache.layout`), or None. A plain set, without time
+to live or conditions, is a pair: the key, and what is to be kept.
 
 | request | answers |
 |---|---|
 | a key | bytes as kept, None, `Problem` |
+| (key, bytes to keep) | `STORED`, `Outcome`, `Problem` |
 | `Fetch` | `Hit`, None, `Problem` |
 | `Put` | `Outcome`, `Written` where UNIQUE is wanted and it was stored, `Problem` |
 | `Delete` | `Outcome`, `Problem` |
@@ -20,7 +22,7 @@ bytes, in both dialects. Its answer is the value as it is kept (`netd.cache.layo
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import IntEnum, auto
 from typing import Final, Literal, TypeAlias
 
 LONGEST_KEY = 250
@@ -151,22 +153,22 @@ class Command:
     words: list[bytes]
 
 
-class Outcome(Enum):
-    """How a request ended that has no more to tell."""
+class Outcome(IntEnum):
+    """How a request ended that has no more to tell. Integers, as their hash is on the hot path."""
 
-    DONE = "done"
+    DONE = auto()
     """Stored, deleted, flushed."""
-    NOT_STORED = "not stored"
+    NOT_STORED = auto()
     """The condition of the mode was not met."""
-    EXISTS = "exists"
+    EXISTS = auto()
     """The item has another CAS unique."""
-    NOT_FOUND = "not found"
-    NOT_A_NUMBER = "not a number"
-    TOO_LARGE = "too large"
+    NOT_FOUND = auto()
+    NOT_A_NUMBER = auto()
+    TOO_LARGE = auto()
     """Larger than `max_item_size`. A plain "set" has removed what stood under the key, as in memcached."""
-    NO_ROOM = "no room"
+    NO_ROOM = auto()
     """The store is full and evicts nothing."""
-    NOT_ALLOWED = "not allowed"
+    NOT_ALLOWED = auto()
 
 
 @dataclass(slots=True)
@@ -215,7 +217,10 @@ Reply: TypeAlias = "bytes | int | float | bool | Status | Problem | Sequence[Rep
 """What a `Command` is answered with, whichever store did it; `netd.cache.resp` puts it on the wire, in RESP2 or RESP3.
 Bytes are a bulk string *without* the header of `netd.cache.layout`."""
 
-Request: TypeAlias = bytes | Fetch | Put | Delete | Arithmetic | Flush | Command
+STORED: Final = b"OK"
+"""The answer to a plain set: Redis's own word, so that it need not be looked at one by one."""
+
+Request: TypeAlias = bytes | tuple[bytes, bytes] | Fetch | Put | Delete | Arithmetic | Flush | Command
 Answer: TypeAlias = "Hit | Outcome | Written | Counted | Reply"
 
 # --- time

@@ -8,7 +8,7 @@ by returning; one that must ask Redis returns None and calls back.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from netd.cache.batch import Found
+from netd.cache.batch import Found, Pairs, Results
 from netd.cache.counters import Counters
 from netd.cache.requests import Answer, Request
 from netd.cache.resp import RespCodec
@@ -18,7 +18,7 @@ from netd.listener import Connection
 class Session(Protocol):
     """What one connection talks to: a store, or something before it that knows who is connected (log-in, transactions).
 
-    Both methods return the answers, one for each request and in their order, when all are there at once. Otherwise they
+    Its methods return the answers, one for each request and in their order, when all are there at once. Otherwise they
     return None and call `done` with them once, later, never from within the call: also when the server is lost, and
     within the configured timeout, with a `Problem` for each request without an answer. Nothing is raised for what a
     client or a server does wrong. `done` never raises, and may be called after `close`: it is ignored then.
@@ -30,8 +30,11 @@ class Session(Protocol):
     def lookup(self, keys: list[bytes], done: Callable[[Found], None]) -> Found | None:
         """The hot path: plain gets of one key each. The same as `execute(keys, done)`, and no slower than it can be."""
 
+    def write(self, pairs: Pairs, done: Callable[[Results], None]) -> Results | None:
+        """The other hot path: plain sets."""
+
     def execute(self, requests: list[Request], done: Callable[[Sequence[Answer]], None]) -> Sequence[Answer] | None:
-        """A mixed batch; plain gets in it are keys, as in `lookup`."""
+        """A mixed batch; plain gets and sets in it are keys and pairs, as above."""
 
     def close(self) -> None:
         """The connection is gone. Answers under way are no longer awaited. Called once."""
