@@ -12,7 +12,7 @@ from functools import partial
 from itertools import islice
 from typing import Final, cast
 
-from netd.cache.batch import Found
+from netd.cache.batch import Found, Pairs, Results
 from netd.cache.redis_commands import fits
 from netd.cache.redis_login import LogIn
 from netd.cache.redis_own import OWN, WRONGPASS, Check
@@ -88,6 +88,12 @@ class RedisSession:
         if self.logged_in and self._checking is None:
             return self._store.lookup(keys, done)
         return cast("Found | None", self.execute(list(keys), cast("Callable[[Sequence[Answer]], None]", done)))
+
+    def write(self, pairs: Pairs, done: Callable[[Results], None]) -> Results | None:
+        """Plain sets."""
+        if self.logged_in and self._checking is None:
+            return self._store.write(pairs, done)
+        return cast("Results | None", self.execute(list(pairs), cast("Callable[[Sequence[Answer]], None]", done)))
 
     def execute(self, requests: list[Request], done: Callable[[Sequence[Answer]], None]) -> Sequence[Answer] | None:
         """A mixed batch."""

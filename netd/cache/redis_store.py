@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.internet.task import deferLater
 
-from netd.cache.batch import Found
+from netd.cache.batch import Found, Pairs, Results
 from netd.cache.config import CacheSettings
 from netd.cache.counters import Counters
 from netd.cache.near import Fill, Near
@@ -215,6 +215,16 @@ class RedisStore:
         link.submit(gets(keys, self.prefix), len(keys), partial(self._found, done))
         return None
 
+    def write(self, pairs: Pairs, done: Callable[[Results], None]) -> Results | None:
+        self.counters.cmd_set += len(pairs)
+        if self.near is not None:
+            self.near.drop([key for key, _ in pairs])
+        link = self.upstream.link
+        if link is None:
+            return [self._away()] * len(pairs)
+        link.submit(_sets(pairs, self.prefix), len(pairs), done)  # type: ignore[arg-type]  # Redis's replies are results
+        return None
+
     def _found(self, done: Callable[[Any], None], values: Replies) -> None:
         misses = values.count(None)
         self.counters.get_misses += misses
@@ -252,6 +262,9 @@ class RedisStore:
             if request.__class__ is bytes:
                 self._get(request, place, exchange, parts)
                 continue
+            if request.__class__ is tuple:
+                self._set(request, place, exchange, parts)
+                continue
             try:
                 answer = self._plan(request)
             except Refused as refused:
@@ -282,6 +295,14 @@ class RedisStore:
         else:
             exchange.missing += 1
             parts.append((command(b"GET", self.prefix + key), 1, partial(_first, exchange, place)))
+
+    def _set(self, pair: tuple[bytes, bytes], place: int, exchange: Exchange, parts: "list[_Part]") -> None:
+        """A plain set in a mixed batch."""
+        self.counters.cmd_set += 1
+        if self.near is not None:
+            self.near.drop(pair[:1])
+        exchange.missing += 1
+        parts.append((_sets([pair], self.prefix), 1, partial(_first, exchange, place)))
 
     def _send(self, parts: "list[_Part]") -> None:
         """Send what is to be sent, all of it at once; each part is told its own replies."""
@@ -322,6 +343,16 @@ def gets(keys: list[bytes], prefix: bytes) -> bytes:
         key = prefix + keys[0]
         return b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)
     return b"".join([b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(prefix) + len(key), prefix + key) for key in keys])
+
+
+def _sets(pairs: Pairs, prefix: bytes) -> bytes:
+    """SET for each pair."""
+    return b"".join(
+        [
+            b"*3\r\n$3\r\nSET\r\n$%d\r\n%b%b\r\n$%d\r\n%b\r\n" % (len(prefix) + len(key), prefix, key, len(kept), kept)
+            for key, kept in pairs
+        ]
+    )
 
 
 def _fill_of(key: bytes) -> bytes:

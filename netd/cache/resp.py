@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from math import isinf, isnan
 from typing import Final
 
-from netd.cache.batch import Batch
-from netd.cache.layout import MARK, value_of
-from netd.cache.requests import Answer, Command, Problem, Reply, Request, Status
+from netd.cache.batch import Batch, Pairs, Results
+from netd.cache.layout import MARK, keep, value_of
+from netd.cache.requests import STORED, Answer, Command, Outcome, Problem, Reply, Request, Status, item_size
 
 LONGEST_LINE = 64 << 10
 """Bytes of an inline request, or of a number that announces something: PROTO_INLINE_MAX_SIZE of Redis's server.h."""
@@ -35,7 +35,10 @@ LARGE_REMAINDER = 16 << 10
 """Bytes left over above which they are gathered in place; joining small ones anew is cheaper."""
 
 _GET: Final = frozenset({b"*2\r\n$3\r\nGET\r\n$", b"*2\r\n$3\r\nget\r\n$"})
-_GET_SIZE: Final = 14
+_SET: Final = frozenset({b"*3\r\n$3\r\nSET\r\n$", b"*3\r\n$3\r\nset\r\n$"})
+_UPPER_SET: Final = b"*3\r\n$3\r\nSET\r\n$"
+_HEAD: Final = 14
+"""Bytes of these."""
 _GET_LINES: Final = 5
 _SIZES: Final = tuple(b"%d" % size for size in range(1024))
 _NUMBERS: Final = {text: number for number, text in enumerate(_SIZES)}
@@ -273,8 +276,8 @@ def show_float(number: float) -> bytes:
 
 # --- the codec
 
-_KEPT, _WORDS = "kept", "words"
-"""Forms of a batch: an answer that is a value as kept, an answer that is a reply; bytes are sent as they are."""
+_KEPT, _SET_DONE, _WORDS = "kept", "set", "words"
+"""Forms of a batch, by their answers: a value as kept, the result of a plain SET, a reply. Bytes go as they are."""
 
 _CROSS_PROTOCOL: Final = frozenset({b"POST", b"HOST:"})
 """A browser that was talked into speaking to this port; Redis hangs up on it too (networking.c, processCommand)."""
@@ -286,11 +289,12 @@ class RespCodec:
     def __init__(self, max_item_size: int) -> None:
         self.version = 2
         self.requests = Requests(max_item_size + REQUEST_ROOM)
+        self._largest_value = max_item_size - item_size(b"", 0)
         self._ended = False
 
     def gets(self, data: bytes) -> list[bytes] | None:
         """The keys of a read that holds plain GETs and nothing else; None: it is for `feed`."""
-        if data[:_GET_SIZE] not in _GET or not self.requests.empty:
+        if data[:_HEAD] not in _GET or not self.requests.empty:
             return None
         lines = data.split(b"\r\n")
         if len(lines) == _GET_LINES + 1:
@@ -321,6 +325,61 @@ class RespCodec:
                 parts.append(encode(value, self.version))
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def sets(self, data: bytes) -> Pairs | None:
+        """Keys and values, as they are to be kept, of a read that holds plain SETs and nothing else; None: for `feed`.
+
+        The last one may be there in part: then that part is fed already.
+        """
+        if data[:_HEAD] not in _SET or not self.requests.empty or self.requests.stranger:
+            return None
+        pairs: Pairs = []
+        at, end = 0, len(data)
+        while at < end:
+            found = self._set_at(data, at)
+            if found is None:
+                return None
+            if not found:
+                break
+            at, key, kept = found
+            pairs.append((key, kept))
+        if at < end and pairs:
+            self.requests.feed(data[at:])
+        return pairs or None
+
+    def _set_at(self, data: bytes, at: int) -> tuple[int, bytes, bytes] | tuple[()] | None:  # noqa: PLR0911 - ways not to be one
+        """Where the plain SET that begins here ends, its key, what to keep; () when it is not whole, None if it is none."""
+        end, find = len(data), data.find
+        begin = data[at : at + _HEAD]
+        if begin not in _SET:
+            return () if len(begin) < _HEAD and _UPPER_SET.startswith(begin) else None
+        line = find(b"\r\n", at + _HEAD)
+        if line < 0:
+            return ()
+        size = _NUMBERS.get(data[at + _HEAD : line], -1)
+        head = line + size + 5  # the key, its end, and a dollar
+        if size < 0 or (head <= end and data[head - 3 : head] != b"\r\n$"):
+            return None
+        value = find(b"\r\n", head) + 2
+        if value < head:
+            return ()
+        text = data[head : value - 2]
+        length = _NUMBERS.get(text, -1)
+        if length < 0 and _NUMBER.fullmatch(text):
+            length = int(text)
+        after = value + length + 2
+        if not 0 <= length <= self._largest_value - size or (after <= end and data[after - 2 : after] != b"\r\n"):
+            return None
+        if after > end:
+            return ()
+        kept = data[value : after - 2]
+        return after, data[line + 2 : line + 2 + size], keep(kept) if kept.startswith(MARK) else kept
+
+    def stored(self, pairs: Pairs, results: Results) -> bytes:
+        """The replies to plain SETs."""
+        if results.count(STORED) == len(results):
+            return b"+OK\r\n" * len(pairs)
+        return b"".join([_stored(result) for result in results])
+
     def feed(self, data: bytes) -> None:
         """Take any other read."""
         if not self._ended:
@@ -348,6 +407,9 @@ class RespCodec:
         if len(words) == 2 and name in {b"GET", b"get"}:  # noqa: PLR2004 - a key
             requests.append(words[1])
             forms.append(_KEPT)
+        elif len(words) == 3 and name in {b"SET", b"set"} and self._fits(words):  # noqa: PLR2004 - key and value
+            requests.append((words[1], keep(words[2])))
+            forms.append(_SET_DONE)
         elif (upper := name.upper()) == b"QUIT":
             forms.append(b"+OK\r\n")
             self._ended = True
@@ -357,6 +419,9 @@ class RespCodec:
             requests.append(Command(words))
             forms.append(_WORDS)
 
+    def _fits(self, words: list[bytes]) -> bool:
+        return len(words[1]) + len(words[2]) <= self._largest_value
+
     def render(self, batch: Batch, answers: "Sequence[Answer | Switched]") -> bytes:
         """The replies of a batch, in its order."""
         answer: Iterator[Answer | Switched] = iter(answers)
@@ -364,6 +429,8 @@ class RespCodec:
         for form in batch.forms:
             if form is _KEPT:
                 parts.append(self.found((), (next(answer),)))  # type: ignore[arg-type]  # the answer to a key is a value
+            elif form is _SET_DONE:
+                parts.append(_stored(next(answer)))  # type: ignore[arg-type]  # the answer to a pair
             elif form is _WORDS:
                 parts.append(self._reply(next(answer)))
             else:
@@ -375,6 +442,20 @@ class RespCodec:
             self.version = answer.version
             answer = answer.reply
         return encode(answer, self.version)  # type: ignore[arg-type]  # a Command is answered with a Reply
+
+
+def _stored(result: bytes | Problem | Outcome) -> bytes:
+    if result == STORED:
+        return b"+OK\r\n"
+    if isinstance(result, Problem):
+        return _problem(result)
+    return _problem(_OUTCOMES[result])  # type: ignore[index]  # what is left is an Outcome
+
+
+_OUTCOMES: Final = {
+    Outcome.TOO_LARGE: Problem(b"string exceeds maximum allowed size (proto-max-bulk-len)"),
+    Outcome.NO_ROOM: Problem(b"command not allowed when used memory > 'maxmemory'.", b"OOM"),
+}
 
 
 def _announces(line: bytes, key: bytes) -> bool:

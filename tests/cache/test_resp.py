@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from netd.cache.batch import Batch
 from netd.cache.layout import keep
-from netd.cache.requests import OK, Answer, Command, Problem, Reply
+from netd.cache.requests import OK, STORED, Answer, Command, Problem, Reply
 from netd.cache.resp import ProtocolError, Requests, RespCodec, Switched, encode, split_words
 
 BUDGET = 1 << 20
@@ -99,6 +99,43 @@ def test_the_short_way_takes_nothing_but_plain_gets(data: bytes) -> None:
     found = RespCodec(BUDGET).gets(data)
     if found is not None:
         assert data == b"".join(pack(b"GET", key) for key in found)
+
+
+def plain_sets(pieces: list[bytes]) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """What a conversation would make of reads that hold plain SETs: the pairs, and the replies."""
+    codec, said = RespCodec(BUDGET), b""
+    pairs: list[tuple[bytes, bytes]] = []
+    for piece in pieces:
+        found = codec.sets(piece)
+        if found is None:
+            codec.feed(piece)
+        else:
+            pairs += found
+            said += codec.stored(found, [STORED] * len(found))
+        for batch in batches(codec):
+            assert found is None, "what is whole is not left in the codec"
+            pairs += batch.requests  # type: ignore[arg-type]  # pairs
+            said += codec.render(batch, [STORED] * len(batch.requests))
+    return pairs, said
+
+
+@given(st.lists(st.tuples(words, words), min_size=1, max_size=8), places)
+def test_plain_sets_say_the_same_on_the_short_way_however_they_are_cut(
+    pairs: list[tuple[bytes, bytes]], places: list[int]
+) -> None:
+    data = b"".join(pack(b"SET", key, value) for key, value in pairs)
+    kept = [(key, keep(value)) for key, value in pairs]
+    assert plain_sets([data]) == plain_sets(cut(data, places)) == (kept, b"+OK\r\n" * len(pairs))
+
+
+@given(fragments.map(lambda data: b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$" + data), places)
+def test_the_short_way_takes_nothing_but_plain_sets(data: bytes, places: list[int]) -> None:
+    codec = RespCodec(BUDGET)
+    pairs = codec.sets(data)
+    if pairs is not None:
+        whole = b"".join(pack(b"SET", key, kept) for key, kept in pairs)
+        assert data.startswith(whole)
+        assert codec.next(10) is None, "what is whole is not left in the codec"
 
 
 def test_the_short_way_is_closed_while_something_is_left_over() -> None:
