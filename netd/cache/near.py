@@ -59,6 +59,7 @@ class Near:
         self._clock = clock
         self._serve_stale = serve_stale
         self._fills: dict[bytes, Fill] = {}
+        self._tracked = False
         self._fresh_until = 0.0
         self._stale_until = 0.0
 
@@ -66,7 +67,7 @@ class Near:
 
     def begin(self) -> None:
         """Redis tracks for this cache from now on; nothing is known yet."""
-        self._poison(list(self._fills))
+        self._poison_all()
         self.items.clear()
         self._tracked = True
         self._stale_until = 0.0
@@ -77,9 +78,6 @@ class Near:
             self._tracked = False
             self._stale_until = self._clock() + self._serve_stale
         self._fresh_until = 0.0
-        self._poison(list(self._fills))
-
-    _tracked = False
 
     def alive(self, pinged: float) -> None:
         """The listening link has answered a PING that was sent at this time."""
@@ -137,24 +135,25 @@ class Near:
         """A command that touches these keys is sent now."""
         for key in keys:
             self.items.discard(key)
-        self._poison(keys)
+            self._poison(key)
 
     def invalidate(self, keys: Iterable[bytes] | None) -> None:
         """Redis says that these have changed; None: everything has."""
         if keys is None:
             self.invalidated += len(self.items)
             self.items.clear()
-            self._poison(list(self._fills))
+            self._poison_all()
             return
         for key in keys:
             if self.items.discard(key):
                 self.invalidated += 1
-            fill = self._fills.pop(key, None)
-            if fill is not None:
-                fill.poisoned = True
+            self._poison(key)
 
-    def _poison(self, keys: Iterable[bytes]) -> None:
-        for key in keys:
-            fill = self._fills.pop(key, None)
-            if fill is not None:
-                fill.poisoned = True
+    def _poison(self, key: bytes) -> None:
+        fill = self._fills.pop(key, None)
+        if fill is not None:
+            fill.poisoned = True
+
+    def _poison_all(self) -> None:
+        for key in list(self._fills):
+            self._poison(key)

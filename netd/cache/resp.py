@@ -347,7 +347,7 @@ class RespCodec:
         return pairs or None
 
     def _set_at(self, data: bytes, at: int) -> tuple[int, bytes, bytes] | tuple[()] | None:  # noqa: PLR0911 - ways not to be one
-        """Where the plain SET that begins here ends, its key, what to keep; () when it is not whole, None if it is none."""
+        """Where the plain SET that begins here ends, key and value to keep; () when it is not whole, None if none."""
         end, find = len(data), data.find
         begin = data[at : at + _HEAD]
         if begin not in _SET:
