@@ -15,6 +15,7 @@ from netd.settings import (
     ListenerSettings,
     Secret,
     SecretText,
+    SecretUrl,
     Settings,
     Size,
     show,
@@ -89,7 +90,7 @@ def _check_store(secret: Secret) -> Secret:
     return secret
 
 
-StoreUrl = Annotated[SecretText, AfterValidator(_check_store)]
+StoreUrl = Annotated[SecretUrl, AfterValidator(_check_store)]
 
 
 def _check_hash(secret: Secret) -> Secret:
