@@ -137,12 +137,16 @@ class Near:
             self.items.discard(key)
             self._poison(key)
 
+    def drop_all(self) -> None:
+        """A command that touches every key is sent now."""
+        self.items.clear()
+        self._poison_all()
+
     def invalidate(self, keys: Iterable[bytes] | None) -> None:
         """Redis says that these have changed; None: everything has."""
         if keys is None:
             self.invalidated += len(self.items)
-            self.items.clear()
-            self._poison_all()
+            self.drop_all()
             return
         for key in keys:
             if self.items.discard(key):

@@ -11,7 +11,7 @@ from netd.cache.layout import MARK, keep, value_of
 from netd.cache.redis_plan import Plan, command, problem_or, run
 from netd.cache.redis_table import Table
 from netd.cache.redis_words import NOT_AN_INTEGER, TOO_LARGE, Refused
-from netd.cache.requests import OK, Answer, Problem, Reply, Status
+from netd.cache.requests import ITEM_HEADER, OK, Answer, Problem, Reply, Status
 
 OK_ALONE: Final = b"OK"
 """What most simple strings say; where a command may return it as a value, it is in `_VALUES`."""
@@ -65,7 +65,7 @@ class CommandPlans:
 
     def outgoing(self, name: bytes, words: list[bytes]) -> tuple[list[bytes], list[bytes]]:
         """The words as Redis gets them, and the keys among them as the client named them; raises Refused."""
-        if max(map(len, words)) > self._max_item_size:
+        if max(map(len, words)) + ITEM_HEADER > self._max_item_size:
             raise Refused(TOO_LARGE)
         places = self.table.keys(words)
         keys = [words[at] for at in places]

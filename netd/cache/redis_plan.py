@@ -17,6 +17,8 @@ class Plan:
     take: "Callable[[Sequence[Any]], Answer | Plan]"
     keys: Sequence[bytes] = ()
     """What it touches, as clients name it: dropped from the near cache when it is sent."""
+    everything: bool = False
+    """Whether it touches all keys there are."""
 
 
 def command(*words: bytes) -> bytes:

@@ -6,8 +6,10 @@ is the order in which they were asked, whoever asked: so a client that wrote rea
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from time import time
+from typing import Any, Final
 
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 
 from netd.cache.batch import Found, Pairs, Results
@@ -15,6 +17,7 @@ from netd.cache.config import CacheSettings
 from netd.cache.counters import Counters
 from netd.cache.near import Fill, Near
 from netd.cache.redis import Greeting, Link, Listener, Replies, Upstream, pack
+from netd.cache.redis_flush import flush
 from netd.cache.redis_login import LogIn
 from netd.cache.redis_memcached import MemcachedPlans
 from netd.cache.redis_pass import CommandPlans
@@ -23,7 +26,7 @@ from netd.cache.redis_scripts import NAMES, script
 from netd.cache.redis_session import RedisPort, RedisSession
 from netd.cache.redis_table import Table
 from netd.cache.redis_words import Refused
-from netd.cache.requests import Answer, Command, Flush, Outcome, Problem, Reply, Request
+from netd.cache.requests import OK, Answer, Command, Flush, Outcome, Problem, Reply, Request, deadline_of
 from netd.cache.resp import RespCodec
 from netd.cache.store import Session
 from netd.listener import Connection
@@ -31,8 +34,6 @@ from netd.runtime import Runtime
 
 INVALIDATE = b"__redis__:invalidate"
 """The channel on which Redis tells which keys have changed."""
-FLUSH_STEP = b"1000"
-"""Keys that a flush of a prefix deletes in one go."""
 START_STEP = 0.01
 """Seconds between two looks whether Redis has been reached, while starting."""
 
@@ -80,6 +81,7 @@ class RedisStore:
         self._port = RedisPort(LogIn(settings.users, reactor), reactor.seconds)
         self._listener: Listener | None = None
         self._listener_id = 0
+        self._flushing: IDelayedCall | None = None
         greetings: list[Greeting] = [
             ([(b"SCRIPT", b"LOAD", script(name).text) for name in NAMES], lambda _: ""),
             ([(b"COMMAND",)], self._learn),
@@ -113,6 +115,7 @@ class RedisStore:
 
     async def stop(self) -> None:
         """Disconnect."""
+        self._forget_flush()
         self._port.login.stop()
         await self.upstream.stop()
         if self._listener is not None:
@@ -270,10 +273,8 @@ class RedisStore:
             except Refused as refused:
                 answer = refused.problem
             if isinstance(answer, Plan):
-                if self.near is not None and answer.keys:
-                    self.near.drop(answer.keys)
                 exchange.missing += 1
-                parts.append((answer.data, answer.count, partial(self._take, exchange, place, answer)))
+                parts.append(self._part(answer, exchange, place))
             else:
                 exchange.answers[place] = answer
         self._send(parts)
@@ -316,10 +317,20 @@ class RedisStore:
             data = b"".join([data for data, _, _ in parts])
             link.submit(data, sum(count for _, count, _ in parts), partial(_tell, parts))
 
+    def _part(self, plan: Plan, exchange: Exchange, place: int) -> "_Part":
+        """A plan that is sent now."""
+        if self.near is not None:
+            if plan.everything:
+                self.near.drop_all()
+            else:
+                self.near.drop(plan.keys)
+        return plan.data, plan.count, partial(self._take, exchange, place, plan)
+
     def _take(self, exchange: Exchange, place: int, plan: Plan, replies: Replies) -> None:
         answer = plan.take(replies)
         if isinstance(answer, Plan):
-            self._send([(answer.data, answer.count, partial(self._take, exchange, place, answer))])
+            answer.keys = answer.keys or plan.keys
+            self._send([self._part(answer, exchange, place)])
         else:
             exchange.settle(place, answer)
 
@@ -327,14 +338,46 @@ class RedisStore:
         if isinstance(request, Command):
             return self._command(request.words)
         if isinstance(request, Flush):
-            return Outcome.NOT_ALLOWED
+            return self._flush(request)
         return self._memcached.plan(request)  # type: ignore[arg-type]  # what is left is memcached's
 
     def _command(self, words: list[bytes]) -> "Answer | Plan":
         name = words[0].upper()
         if self.commands.table.refused(name, allow_flush=self.settings.may_flush):
             raise Refused("this command is not allowed here", b"NOPERM")
+        if name in _FLUSHES:
+            self.counters.cmd_flush += 1
+            return flush(self.prefix, OK)
         return self.commands.plan(words)
+
+    def _flush(self, request: Flush) -> "Answer | Plan":
+        self.counters.cmd_flush += 1
+        if not self.settings.may_flush:
+            return Outcome.NOT_ALLOWED
+        self._forget_flush()
+        if request.delay <= 0:
+            return flush(self.prefix, Outcome.DONE)
+        seconds = deadline_of(request.delay, time()) - time()
+        self._flushing = self._reactor.callLater(max(0.0, seconds), self._flush_late)
+        return Outcome.DONE
+
+    def _forget_flush(self) -> None:
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+
+    def _flush_late(self) -> None:
+        self._flushing = None
+        exchange = Exchange([None], _nobody)
+        exchange.missing = 1
+        self._send([self._part(flush(self.prefix, Outcome.DONE), exchange, 0)])
+
+
+def _nobody(_: Sequence[Answer]) -> None:
+    """Nobody waits for the answer."""
+
+
+_FLUSHES: Final = frozenset({b"FLUSHDB", b"FLUSHALL"})
 
 
 def gets(keys: list[bytes], prefix: bytes) -> bytes:
