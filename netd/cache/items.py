@@ -243,11 +243,9 @@ class Items:
         """Move the hand to the first item without a mark; those it passes lose theirs."""
         marks = self._marks
         start = self._hand if self._hand < len(marks) else 0
-        slot = marks.find(_COLD, start)
-        if slot < 0:
+        while (slot := marks.find(_COLD, start)) < 0:
             marks[start:] = marks[start:].translate(_COOL)
             start = 0
-            slot = marks.find(_COLD)
         marks[start:slot] = marks[start:slot].translate(_COOL)
         self._hand = slot + 1
         return slot

@@ -78,10 +78,19 @@ class Flags:
     given: dict[int, int] = field(default_factory=dict)
     """Each letter, and which word it was."""
     mode: bytes = b""
-    error: bytes = b""
-    """What is wrong; later mistakes hide earlier ones, as in memcached."""
-    error_after_key: bytes = b""
-    """The last mistake behind the flag that says how the key is spelled: it hides one in the key."""
+    wrong: bool = False
+    complaint: bytes = BAD_FORMAT
+    """What is said when they are wrong; later mistakes hide earlier ones, as in memcached."""
+    complaint_after_key: bytes = b""
+    """The last one behind the flag that says how the key is spelled: it hides a mistake in the key."""
+
+    def complain(self, complaint: bytes) -> None:
+        """Note a mistake; some have no words of their own."""
+        self.wrong = True
+        if complaint:
+            self.complaint = complaint
+            if self.has("b"):
+                self.complaint_after_key = complaint
 
     def has(self, letter: str) -> bool:
         """Whether a flag was given."""
@@ -97,45 +106,39 @@ class Flags:
         if ord("b") in self.given:
             key = decode_key(spelled)
             if key is None:
-                raise Wrong(self.error_after_key or b"CLIENT_ERROR error decoding key\r\n")
+                raise Wrong(self.complaint_after_key or b"CLIENT_ERROR error decoding key\r\n")
         else:
             key = spelled
-        if self.error:
-            raise Wrong(self.error)
+        if self.wrong:
+            raise Wrong(self.complaint)
         return key
 
 
 @lru_cache(REMEMBERED)
 def read_flags(words: tuple[bytes, ...]) -> Flags:
-    """Take flags apart; mistakes are noted in `error` (proto_text.c, _meta_flag_preparse)."""
+    """Take flags apart (proto_text.c, _meta_flag_preparse)."""
     flags = Flags()
     for at, word in enumerate(words):
         letter = word[0]
-        before = flags.error
         if letter >= _ASCII or letter in flags.given:
-            flags.error = flags.error_after_key = b"CLIENT_ERROR duplicate flag\r\n"
+            flags.complain(b"CLIENT_ERROR duplicate flag\r\n")
             return flags
         flags.given[letter] = at
         if letter in _NUMBERS:
-            _take_number(flags, word, *_NUMBERS[letter])
+            name, parse, complaint = _NUMBERS[letter]
+            number = parse(word[1:])
+            if number is None:
+                flags.complain(complaint)
+            else:
+                flags.numbers[name] = number
         elif letter == ord("M"):
             flags.mode = word[1:]
             if len(flags.mode) != 1:
-                flags.error = b"CLIENT_ERROR incorrect length for M token\r\n"
+                flags.complain(b"CLIENT_ERROR incorrect length for M token\r\n")
         elif letter not in _OTHERS:
-            flags.error = flags.error_after_key = b"CLIENT_ERROR invalid flag\r\n"
+            flags.complain(b"CLIENT_ERROR invalid flag\r\n")
             return flags
-        if flags.error is not before:
-            flags.error_after_key = flags.error if ord("b") in flags.given else b""
     return flags
-
-
-def _take_number(flags: Flags, word: bytes, name: str, parse: Callable[[bytes], int | None], complaint: bytes) -> None:
-    number = parse(word[1:])
-    if number is None:
-        flags.error = complaint or flags.error or BAD_FORMAT
-    else:
-        flags.numbers[name] = number
 
 
 def _form(kind: type[MetaForm], flags: Flags, words: Sequence[bytes], spelled: bytes) -> MetaForm:

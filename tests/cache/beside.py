@@ -36,7 +36,7 @@ class Beside:
         client = self._network.client()
         for piece in pieces:
             if not client.gone:
-                client.protocol.dataReceived(piece)  # type: ignore[attr-defined]  # a protocol
+                client.protocol.dataReceived(piece)
         if not client.gone:
             client.protocol.readConnectionLost()  # type: ignore[attr-defined]  # it is half-closeable
         assert client.gone, "netd did not close"
@@ -81,7 +81,7 @@ class Beside:
         stream = fill_in(stream, self.unique())
         edges = [0, *sorted({min(cut, len(stream)) for cut in cuts}), len(stream)]
         pieces = [stream[a:b] for a, b in pairwise(edges) if a < b]
-        ours, theirs = self.netd(pieces), unpadded(self.memcached(pieces))
+        ours, theirs = unpadded(self.netd(pieces)), unpadded(self.memcached(pieces))
         self.netd([b"flush_all\r\n"])
         self.memcached([b"flush_all\r\n"])
         return [alike(each) for each in ours.split(b"\r\n")], [alike(each) for each in theirs.split(b"\r\n")]
