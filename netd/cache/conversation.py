@@ -29,6 +29,7 @@ from zope.interface import implementer
 
 from netd.cache.batch import Batch, Codec
 from netd.cache.requests import Answer
+from netd.cache.sample import Sample
 from netd.cache.store import Session
 from netd.listener import Connection
 
@@ -59,17 +60,25 @@ class Conversation(Connection):
         "_limit",
         "_more",
         "_open_session",
+        "_sample",
         "_session",
         "_turns",
     )
 
     _session: Session
 
-    def __init__(self, codec: Codec, open_session: Callable[["Conversation"], Session], clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        open_session: Callable[["Conversation"], Session],
+        clock: IReactorTime,
+        sample: Sample,
+    ) -> None:
         super().__init__()
         self._codec = codec
         self._open_session = open_session
         self._clock = clock
+        self._sample = sample
         self._turns: deque[_Turn] | None = None  # owed replies; None while none was ever late
         self._limit = FIRST_BATCH
         self._blocked = False  # the transport takes no more
@@ -88,6 +97,8 @@ class Conversation(Connection):
         if not (self._more or self._turns or self._ending):
             codec = self._codec
             if (keys := codec.gets(data)) is not None and len(keys) <= self._limit:
+                if self._sample.counters:
+                    self._sample.note(keys)
                 values = self._session.lookup(keys, self._arrived)
                 if values is None:
                     self._wait(_Turn(self, codec.found, keys, len(keys)))
@@ -95,9 +106,11 @@ class Conversation(Connection):
                     self._say(codec.found(keys, values), len(keys))
                 return
             if (pairs := codec.sets(data)) is not None:
+                if self._sample.counters:
+                    self._sample.note(pairs)
                 results = self._session.write(pairs, self._arrived)
                 if results is None:
-                    self._wait(_Turn(self, codec.stored, pairs, len(pairs)))
+                    self._wait(_Turn(self, codec.stored, [], len(pairs)))  # their values are the store's to keep now
                 else:
                     self._say(codec.stored(pairs, results), len(pairs))
                 return
@@ -161,6 +174,8 @@ class Conversation(Connection):
             self.close()
 
     def _ask(self, batch: Batch) -> None:
+        if self._sample.counters:
+            self._sample.note(batch.requests)
         turn = _Turn(self, self._codec.render, batch, len(batch.forms))
         answers = self._session.execute(batch.requests, turn.done) if batch.requests else ()
         if answers is None or self._turns:

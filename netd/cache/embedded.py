@@ -83,7 +83,7 @@ class EmbeddedStore:
             "memory_limit_bytes": self.items.max_bytes,
         }
 
-    def memcached(self, _connection: Connection) -> Session:
+    def memcached(self) -> Session:
         """All memcached clients are alike."""
         return self._memory
 

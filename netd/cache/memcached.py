@@ -121,7 +121,7 @@ class MemcachedCodec:
         return pairs
 
     def stored(self, pairs: Pairs, results: Results) -> bytes:
-        count = len(pairs)
+        count = len(results)
         if results.count(DONE) == count:
             return b"STORED\r\n" * count
         return b"".join([STORED.get(result) or problem(result) for result in results])

@@ -45,6 +45,8 @@ Form: TypeAlias = Writer | Mapping[Any, bytes]
 def problem(answer: object) -> bytes:
     """The reply in place of an answer that a store could not give."""
     if isinstance(answer, Problem):
+        if answer.code == b"OOM":
+            return NO_ROOM
         return b"SERVER_ERROR " + answer.text + b"\r\n"
     raise TypeError(f"a store answered with {type(answer).__name__}")
 

@@ -61,8 +61,8 @@ class Store(Protocol):
         `items_expired`, `memory_bytes`, `memory_limit_bytes`; others as it likes.
         """
 
-    def memcached(self, connection: Connection) -> Session:
-        """The session of a client that speaks memcached."""
+    def memcached(self) -> Session:
+        """The session of a client that speaks memcached, or of an operator: they are all alike."""
 
     def redis(self, connection: Connection, codec: RespCodec) -> Session:
         """The session of a client that speaks Redis: it answers HELLO, AUTH, CLIENT and the like by itself."""

@@ -61,8 +61,10 @@ def test_a_mistake_in_a_url_never_shows_the_password() -> None:
         (LISTEN + 'eviction = "fifo"', 'cache.main.eviction: expected "lru" or "refuse"; got "fifo"'),
         (
             'listen_redis = ":6380"',
-            "cache.main.listen_redis: :6380 can be reached from other machines and nothing protects it: "
-            "add allow = [networks] or tls.client_ca, or say open = true",
+            (
+                "cache.main.listen_redis: :6380 can be reached from other machines and nothing protects it: "
+                "add allow = [networks] or tls.client_ca, or say open = true"
+            ),
         ),
     ],
 )

@@ -11,6 +11,7 @@ from netd.cache.conversation import REQUESTS, TURNS, Conversation
 from netd.cache.memcached import MemcachedCodec
 from netd.cache.memcached_commands import Facts, MemcachedCommands
 from netd.cache.requests import STORED, Problem, Request
+from netd.cache.sample import Sample
 from netd.listener import Listener, Port
 from tests.fakes import Client, MemoryNetwork, configure, result_of, runtime_on
 
@@ -52,7 +53,7 @@ class House:
         config = configure('[cache.main]\nlisten_memcached = "127.0.0.1:11211"\n').services[0]
         commands = MemcachedCommands(1 << 20, cast("Facts", None))
         clock = cast("IReactorTime", self.network)
-        build = lambda: Conversation(MemcachedCodec(commands), lambda _: self.session, clock)  # noqa: E731
+        build = lambda: Conversation(MemcachedCodec(commands), lambda _: self.session, clock, Sample())  # noqa: E731
         ports = [Port("cache.main.listen_memcached", config.settings.listens()["listen_memcached"], build)]
         self.listener = Listener(config.key, ports, config.settings, runtime)
         result_of(self.listener.bind())
