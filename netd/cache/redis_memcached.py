@@ -120,7 +120,7 @@ class MemcachedPlans:
             return Written(unique_of(kept)) if put.wants & UNIQUE else Outcome.DONE
 
         words = (b"SET", key, kept, *condition, *_expiry(put.exptime))
-        return Plan(command(*words), 1, lambda replies: problem_or(written, _no_room(replies[0])))
+        return Plan(command(*words), 1, lambda replies: problem_or(written, replies[0]))
 
     def _put_by_script(self, put: Put, key: bytes) -> Plan:
         room = self._max_item_size - len(put.key) - ITEM_HEADER
@@ -140,8 +140,7 @@ class MemcachedPlans:
                 return Written(int(unique[0], 16))
             return _OUTCOMES[outcome]
 
-        plan = run("put", key, arguments, written)
-        return Plan(plan.data, 1, lambda replies: plan.take([_no_room(replies[0])]))
+        return run("put", key, arguments, written)
 
     def _delete(self, delete: Delete, key: bytes) -> Plan:
         if delete.compare is None and not delete.invalidate:
@@ -213,15 +212,6 @@ def _counted(reply: list[Any]) -> Answer:
     number, unique, before, after, made = reply
     return Counted(int(number), int(unique, 16), seconds(after), seconds(before), made=bool(made))
 
-
-def _no_room(reply: Reply) -> Any:
-    """Redis's own way to say that it is full, as memcached knows it."""
-    if isinstance(reply, Problem) and reply.code == b"OOM":
-        return _FULL
-    return reply
-
-
-_FULL = Problem(b"out of memory storing object", b"OOM")
 
 _OUTCOMES: Final = {
     b"done": Outcome.DONE,

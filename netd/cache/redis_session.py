@@ -56,7 +56,7 @@ class _Batch:
     @property
     def complete(self) -> bool:
         """Whether every answer is there."""
-        return not self.awaited and self.at == len(self.requests)
+        return not self.awaited and self.at == len(self.answers)
 
 
 class RedisSession:
@@ -129,7 +129,9 @@ class RedisSession:
             answers = self._store.execute(forwarded, arrived)
             if answers is not None:
                 arrived(answers)
-        if check is not None:
+        if check is None:
+            batch.requests.clear()  # a store that is stuck may owe answers to many
+        else:
             batch.awaited += 1
             self._checking = deque()
             self.port.login.check(check.user, check.password).addCallback(self._checked, check, batch, batch.at - 1)

@@ -142,7 +142,7 @@ class RedisStore:
             }
         return found
 
-    def memcached(self, _connection: Connection) -> Session:
+    def memcached(self) -> Session:
         """All memcached clients are alike."""
         return self
 
@@ -277,6 +277,7 @@ class RedisStore:
                 parts.append(self._part(answer, exchange, place))
             else:
                 exchange.answers[place] = answer
+        requests.clear()
         self._send(parts)
         return exchange.result()
 
@@ -315,7 +316,8 @@ class RedisStore:
                 told([self._away()] * count)
         else:
             data = b"".join([data for data, _, _ in parts])
-            link.submit(data, sum(count for _, count, _ in parts), partial(_tell, parts))
+            hear = [part[1:] for part in parts]  # what was sent is not kept: a link that is stuck may have much of it
+            link.submit(data, sum([count for count, _ in hear]), partial(_tell, hear))
 
     def _part(self, plan: Plan, exchange: Exchange, place: int) -> "_Part":
         """A plan that is sent now."""
@@ -324,7 +326,8 @@ class RedisStore:
                 self.near.drop_all()
             else:
                 self.near.drop(plan.keys)
-        return plan.data, plan.count, partial(self._take, exchange, place, plan)
+        data, plan.data = plan.data, b""
+        return data, plan.count, partial(self._take, exchange, place, plan)
 
     def _take(self, exchange: Exchange, place: int, plan: Plan, replies: Replies) -> None:
         answer = plan.take(replies)
@@ -406,9 +409,9 @@ _Part = tuple[bytes, int, Callable[[Replies], None]]
 """Commands, how many replies they get, and who is told those."""
 
 
-def _tell(parts: list[_Part], replies: Replies) -> None:
+def _tell(parts: list[tuple[int, Callable[[Replies], None]]], replies: Replies) -> None:
     at = 0
-    for _, count, told in parts:
+    for count, told in parts:
         told(replies[at : at + count])
         at += count
 

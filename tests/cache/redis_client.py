@@ -75,6 +75,8 @@ class RedisClient:
     def close(self) -> None:
         self.socket.close()
 
+    __del__ = close
+
 
 @contextmanager
 def redis_client(port: int, path: str = "") -> Iterator[RedisClient]:
