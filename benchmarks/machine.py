@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-PACKAGES = ("netd", "Twisted", "uvloop", "gevent")
+PACKAGES = ("netd", "Twisted", "txredisapi", "hiredis", "uvloop", "gevent")
 
 _ASK_VERSIONS = """
 import importlib.metadata, json, platform, sys
@@ -40,7 +40,12 @@ def versions(python: str) -> dict[str, str]:
     found: dict[str, str] = json.loads(answer.stdout)
     socat = _first_match(r"^socat version (\S+)", _output("socat", "-V"))
     compiler = _first_match(r"^(.+)$", _output("cc", "--version"))
-    return found | {name: text for name, text in (("socat", socat), ("C compiler", compiler)) if text}
+    memcached = _first_match(r"^memcached (\S+)", _output("memcached", "--version"))
+    redis = _first_match(r"v=(\S+)", _output("redis-server", "--version"))
+    nutcracker = _first_match(r"nutcracker-(\S+)", _output("nutcracker", "--version"))
+    programs = {"socat": socat, "memcached": memcached, "redis": redis, "nutcracker": nutcracker}
+    programs["C compiler"] = compiler
+    return found | {name: text for name, text in programs.items() if text}
 
 
 def _read(path: str) -> str:
@@ -49,7 +54,9 @@ def _read(path: str) -> str:
 
 
 def _output(*argv: str) -> str:
-    return subprocess.run(argv, check=False, capture_output=True, text=True).stdout if shutil.which(argv[0]) else ""
+    if not shutil.which(argv[0]):
+        return ""
+    return subprocess.run(argv, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
 
 
 def _first_match(pattern: str, text: str) -> str | None:
