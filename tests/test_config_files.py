@@ -9,13 +9,25 @@ from typing import Any
 import pytest
 
 from netd.admin.config import AdminSettings
+from netd.cache.config import CacheUserSettings
 from netd.config import load, parse
 from netd.kinds import KINDS
 from netd.settings import DaemonSettings, LogSettings, Settings, TlsSettings
 from netd.ssh.config import CommandSettings, LimitSettings, UserSettings
 
 CONFIG = Path(__file__).parents[1] / "config"
-EXAMPLES = {"allow", "audit_log", "commands", "hosts", "penalty_exempt", "socket", "socket_group", "tls", "users"}
+EXAMPLES = {
+    "allow",
+    "allow_flush",
+    "audit_log",
+    "commands",
+    "hosts",
+    "penalty_exempt",
+    "socket",
+    "socket_group",
+    "tls",
+    "users",
+}
 """Settings that are empty by default, and shown with an example instead."""
 
 
@@ -60,6 +72,7 @@ def test_the_values_shown_are_the_defaults() -> None:
     [
         ("echo", lambda table: table["tls"], TlsSettings),
         ("ssh", lambda table: table["limits"], LimitSettings),
+        ("cache", lambda table: table["users"]["app"], CacheUserSettings),
         ("ssh", lambda table: table["users"]["ops"], UserSettings),
         ("ssh", lambda table: table["commands"]["ping"], CommandSettings),
     ],

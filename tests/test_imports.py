@@ -26,7 +26,7 @@ WITHOUT_TWISTED = [
     r"netd/config\.py",
     r"netd/kinds\.py",
     r"netd/\w+/config\.py",
-    r"netd/cache/(memcached|resp|requests)\.py",
+    r"netd/cache/(memcached\w*|resp|requests|batch|layout|items|counters)\.py",
     r"netd/bridge/lines\.py",
     r"netd/ssh/terminal\.py",
 ]
