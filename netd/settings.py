@@ -177,6 +177,14 @@ class _SecretMark:
 SecretText = Annotated[Secret, BeforeValidator(_parse_secret), AfterValidator(_note_inline), _SecretMark()]
 
 
+def _note_inline_login(secret: Secret, info: ValidationInfo) -> Secret:
+    return _note_inline(secret, info) if "@" in (secret.text or "") else secret
+
+
+SecretUrl = Annotated[Secret, BeforeValidator(_parse_secret), AfterValidator(_note_inline_login), _SecretMark()]
+"""Where a backend is: a secret only when there is a password in it."""
+
+
 def _is_secret(info: FieldInfo) -> bool:
     """Whether a field, or one of the types it may have (`… | None`), bears the mark."""
     types = [getattr(each, "__metadata__", ()) for each in get_args(info.annotation)]
