@@ -227,15 +227,20 @@ class _Pika(PikaConnection):  # type: ignore[misc]  # pika has no annotations
 
 
 class AmqpConnection(TwistedProtocol):
-    """A connection to a broker: `ready` fires once it can be used, or fails with ConnectionEnded."""
+    """A connection to a broker: `ready` fires once it can be used, or fails with ConnectionEnded.
+
+    `flow_changed` is called when `blocked` changes, `has_ended` when all is over, after the channels were told.
+    """
 
     def __init__(
         self,
         address: BrokerAddress,
+        reactor: IReactorTime,
+        *,
         heartbeat: float,
         name: str,
-        reactor: IReactorTime,
-        told: "Callable[[AmqpConnection], None]",
+        flow_changed: "Callable[[AmqpConnection], None]",
+        has_ended: "Callable[[AmqpConnection], None]",
     ) -> None:
         self.address = address
         self.ready: Deferred[AmqpConnection] = Deferred()
@@ -243,7 +248,8 @@ class AmqpConnection(TwistedProtocol):
         self.blocked = ""
         """Why the broker takes no messages, in its words; "" when it does."""
         self.largest_frame = 0
-        self._told = told
+        self._flow_changed = flow_changed
+        self._has_ended = has_ended
         self._reactor = reactor
         self._heartbeat = max(1, math.ceil(heartbeat))
         self._reader = FrameReader()
@@ -319,7 +325,7 @@ class AmqpConnection(TwistedProtocol):
         self.pika._on_stream_terminated(self.ended)  # noqa: SLF001 - what pika's adapters call; it tells the channels
         if not self._open:
             self.ready.errback(self.ended)
-        self._told(self)
+        self._has_ended(self)
         self._gone.callback(None)
 
     def _describe(self, error: BaseException | None) -> str:
@@ -381,11 +387,11 @@ class AmqpConnection(TwistedProtocol):
 
     def _on_blocked(self, _: object, frame: Any) -> None:
         self.blocked = frame.method.reason or "blocked"
-        self._told(self)
+        self._flow_changed(self)
 
     def _on_unblocked(self, *_: object) -> None:
         self.blocked = ""
-        self._told(self)
+        self._flow_changed(self)
 
     # --- what goes
 

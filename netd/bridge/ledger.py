@@ -31,6 +31,11 @@ class Ledger:
         """How many messages are not settled."""
         return self._next - self._low - len(self._early)
 
+    @property
+    def last_tag(self) -> int:
+        """The last tag given out."""
+        return self._next - 1
+
     def sent(self, first: int, last: int) -> None:
         """Messages were published in this order."""
         if not self._runs or self._runs[-1][0] - self._runs[-1][1] != self._next - first:
@@ -64,13 +69,23 @@ class Ledger:
 
     def settle_number(self, number: int) -> bool:
         """A message is settled; False if it did not wait."""
-        for index in range(len(self._runs) - 1, -1, -1):
-            first_tag, first = self._runs[index]
+        tag = self._tag(number)
+        return tag is not None and bool(self.settle([tag]))
+
+    def waits(self, number: int) -> bool:
+        """Whether a message is not settled."""
+        tag = self._tag(number)
+        return tag is not None and tag >= self._low and tag not in self._early
+
+    def _tag(self, number: int) -> int | None:
+        """The tag that a message was given last."""
+        end = self._next
+        for first_tag, first in reversed(self._runs):
             tag = first_tag + number - first
-            end = self._runs[index + 1][0] if index + 1 < len(self._runs) else self._next
             if first_tag <= tag < end:
-                return bool(self.settle([tag]))
-        return False
+                return tag
+            end = first_tag
+        return None
 
     def settle_all(self) -> list[Range]:
         """Nobody will tell any more; returns what still waited."""
