@@ -1,8 +1,8 @@
 """A connection to one of the brokers that is made anew whenever it ends.
 
-The brokers are tried in turn. When none of them will have netd, the next round waits, twice as long each time up to ten
-seconds, and by chance up to half of that less, so that a hundred netd do not fall upon a broker that comes back at the
-same moment. A connection that lasted makes the wait short again.
+The brokers are tried in turn. When none of them will have netd, the next round waits, twice as long each time up to
+five seconds, and by chance up to half of that less, so that a hundred netd do not fall upon a broker that comes back at
+the same moment. A connection that lasted makes the wait short again.
 """
 
 from random import uniform
@@ -32,7 +32,7 @@ from netd.tls import TlsUnusable
 CONNECT_TIMEOUT = 10.0
 """Seconds until a host must have answered; a name with several addresses has them tried side by side."""
 
-FIRST_WAIT, LONGEST_WAIT = 0.2, 10.0
+FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0
 """Seconds between two rounds."""
 
 LASTED = 10.0

@@ -13,7 +13,7 @@ from twisted.internet import reactor as global_reactor  # noqa: TID251 - pytest-
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from netd.bridge.broker import Broker, BrokerState, Outcome, Outlet, Subscription
+from netd.bridge.broker import Broker, BrokerState, Declaration, Outcome, Outlet, Subscription
 from netd.bridge.messages import Block, Delivery, Extra, HeaderValue, Route
 from netd.runtime import Reactor
 
@@ -73,10 +73,10 @@ class Waiting:
             self._waiters.remove(entry)
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], patience: float = PATIENCE) -> None:
+async def eventually(condition: Callable[[], Awaitable[bool] | bool], patience: float = PATIENCE) -> None:
     """Return once the condition holds, which is asked for again and again."""
     until = reactor.seconds() + patience
-    while not await condition():
+    while not (held if isinstance(held := condition(), bool) else await held):
         assert reactor.seconds() < until, "it did not come about"
         await deferLater(reactor, 0.02)
 
@@ -138,12 +138,12 @@ class Sending(Waiting):
 class Receiving(Waiting):
     """A consumer that notes what it is told, and its subscription."""
 
-    def __init__(self, broker: Broker, queue: str, prefetch: int = 100) -> None:
+    def __init__(self, broker: Broker, queue: str, prefetch: int = 100, declare: Declaration | None = None) -> None:
         super().__init__()
         self.deliveries: list[Delivery] = []
         self.interruptions: list[str] = []
         self.in_call = False
-        self.subscription: Subscription = broker.subscribe(queue, prefetch, None, self)
+        self.subscription: Subscription = broker.subscribe(queue, prefetch, declare, self)
 
     @property
     def bodies(self) -> list[bytes]:
@@ -386,11 +386,7 @@ class BrokerContract:
             one, two = Receiving(broker, "work", prefetch=10), Receiving(broker, "work", prefetch=10)
             await one.until(lambda: True)
             await sending.ready()
-
-            async def both_consume() -> bool:
-                return not one.subscription.problem and not two.subscription.problem
-
-            await eventually(both_consume)
+            await eventually(lambda: not one.subscription.problem and not two.subscription.problem)
             await sending.outcome(sending.send(*[b"%d" % number for number in range(20)]))
             await one.received(10)
             await two.received(10)
@@ -442,11 +438,56 @@ class BrokerContract:
             sending = Sending(broker, route())
             receiving = Receiving(broker, "work")
             await sending.ready()
-
-            async def is_up() -> bool:
-                return broker.state.state == "up" and receiving.subscription.problem == ""
-
-            await eventually(is_up)
+            await eventually(lambda: broker.state.state == "up" and receiving.subscription.problem == "")
             assert broker.state == BrokerState("up", "", broker.state.name)
             assert broker.state.name
             assert sending.outlet.problem == ""
+
+
+class Insisting(Sending):
+    """A sender that gives messages again until they are confirmed or returned, as a lane does."""
+
+    def __init__(self, broker: Broker, route: Route) -> None:
+        super().__init__(broker, route)
+        self._kept: dict[int, tuple[bytes, bytes]] = {}
+        self._again: set[int] = set()
+
+    def send(
+        self, *bodies: bytes, keys: Sequence[bytes] | None = None, extras: dict[int, Extra] | None = None
+    ) -> range:
+        numbers = range(self.next, self.next + len(bodies))
+        for number, body, key in zip(numbers, bodies, keys or [b""] * len(bodies), strict=True):
+            self._kept[number] = body, key or self.route.routing_key.encode()
+        if self.outlet.ready and not self._again:
+            return super().send(*bodies, keys=keys, extras=extras)
+        self.next = numbers.stop
+        self._again.update(numbers)
+        return numbers
+
+    def settled(self, first: int, last: int, outcome: Outcome, reason: str = "") -> None:
+        if outcome in {Outcome.LOST, Outcome.REFUSED}:
+            self._again.update(range(first, last + 1))
+            if outcome is Outcome.REFUSED:
+                reactor.callLater(0.05, self._give_again)
+        super().settled(first, last, outcome, reason)
+
+    def opened(self) -> None:
+        super().opened()
+        self._give_again()
+
+    def _give_again(self) -> None:
+        again = sorted(self._again)
+        if not again or not self.outlet.ready:
+            return
+        self._again.clear()
+        while again:  # in blocks of consecutive numbers
+            count = next((at for at in range(1, len(again)) if again[at] != again[0] + at), len(again))
+            bodies, keys = zip(*(self._kept[number] for number in again[:count]), strict=True)
+            self.give(Block(self.route, ORIGIN, again[0], 1_700_000_000, bodies, keys=keys))
+            del again[:count]
+
+    async def final(self, numbers: Sequence[int], patience: float = PATIENCE) -> list[Outcome]:
+        """What became of messages in the end."""
+        done = {Outcome.CONFIRMED, Outcome.RETURNED}
+        await self.until(lambda: all(self.outcomes.get(number, [None])[-1] in done for number in numbers), patience)
+        return [self.outcomes[number][-1] for number in numbers]
