@@ -47,5 +47,6 @@ def _load(path: str) -> object:
 
 KINDS: Mapping[str, Kind] = {
     "echo": Kind("netd.echo.config:EchoSettings", "netd.echo.service:EchoService"),
+    "bridge": Kind("netd.bridge.config:BridgeSettings", "netd.bridge.service:BridgeService"),
     "ssh": Kind("netd.ssh.config:SshSettings", "netd.ssh.service:SshService", ctl="netd.ssh.ctl:ssh"),
 }

@@ -8,13 +8,25 @@ from typing import Any
 
 import pytest
 
+from netd.bridge.config import BrokerTlsSettings, PublishSettings, SubscribeSettings
 from netd.config import load, parse
 from netd.kinds import KINDS
 from netd.settings import DaemonSettings, LogSettings, Settings, TlsSettings
 from netd.ssh.config import CommandSettings, LimitSettings, UserSettings
 
 CONFIG = Path(__file__).parents[1] / "config"
-EXAMPLES = {"allow", "audit_log", "commands", "penalty_exempt", "tls", "users"}
+EXAMPLES = {
+    "allow",
+    "audit_log",
+    "broker_tls",
+    "commands",
+    "content_type",
+    "expiration",
+    "penalty_exempt",
+    "priority",
+    "tls",
+    "users",
+}
 """Settings that are empty by default, and shown with an example instead."""
 
 
@@ -56,6 +68,9 @@ def test_the_values_shown_are_the_defaults() -> None:
     ("kind", "shown", "model"),
     [
         ("echo", lambda table: table["tls"], TlsSettings),
+        ("bridge", lambda table: table["broker_tls"], BrokerTlsSettings),
+        ("bridge", lambda table: table["publish"]["hello"], PublishSettings),
+        ("bridge", lambda table: table["subscribe"]["hello"], SubscribeSettings),
         ("ssh", lambda table: table["limits"], LimitSettings),
         ("ssh", lambda table: table["users"]["ops"], UserSettings),
         ("ssh", lambda table: table["commands"]["ping"], CommandSettings),

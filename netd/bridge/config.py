@@ -31,6 +31,10 @@ LONGEST_LINE = 8 << 20
 """What a bridge keeps in memory while it waits for a commit; a line that is longer never could."""
 MOST_PREFETCH = 65535
 """AMQP's basic.qos counts in 16 bits."""
+EMBEDDED_ARGUMENTS = ("x-max-length", "x-delivery-limit")
+"""Of a queue, as RabbitMQ names them."""
+NOT_THE_CLIENT = ("haproxy:", "ssl:", "unix:")
+"""Endpoints where what the kernel has acknowledged says nothing of the client, or nothing at all."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -236,22 +240,43 @@ class BridgeSettings(ListenerSettings):
             if not _NAME.fullmatch(name):
                 yield f"{show(name)}: names are letters, digits, - and _, at most 64"
         if self.embedded:
-            for name, port in self.publish.items():
-                if port.exchange:
-                    yield f"publish.{name}.exchange: the embedded broker has queues and no exchanges; leave it empty"
+            yield from self._not_embedded()
         for name, out in self.subscribe.items():
-            if out.ack != "tcp":
-                continue
-            if self.tls is not None or any(address.text.startswith(("haproxy:", "ssl:")) for address in out.listen):
+            hidden = self.tls is not None or any(each.text.startswith(NOT_THE_CLIENT) for each in out.listen)
+            if out.ack == "tcp" and hidden:
                 yield (
-                    f'subscribe.{name}.ack: "tcp" is counted at the client\'s own socket, and there is TLS or a proxy '
-                    'before it; use "client"'
+                    f'subscribe.{name}.ack: "tcp" is counted at the client\'s own TCP socket, and there is TLS, '
+                    'a proxy or none; use "client"'
                 )
+
+    def _not_embedded(self) -> Iterator[str]:
+        for name, port in self.publish.items():
+            if port.exchange:
+                yield f"publish.{name}.exchange: the embedded broker has queues and no exchanges; leave it empty"
+        for name, out in self.subscribe.items():
+            if not out.declare:
+                continue
+            if not out.declare.durable or out.declare.type:
+                yield f"subscribe.{name}.declare: the embedded broker's queues are durable, and of one type"
+            for argument, value in out.declare.arguments.items():
+                if argument not in EMBEDDED_ARGUMENTS or isinstance(value, bool | str) or value < 1:
+                    known = " and ".join(EMBEDDED_ARGUMENTS)
+                    yield f"subscribe.{name}.declare.arguments.{argument}: the embedded broker knows {known}"
 
     @property
     def embedded(self) -> bool:
         """Whether messages stay in netd's own queues."""
         return self.broker.text is not None and not parse_brokers(self.broker.text)
+
+    def queues(self) -> dict[str, dict[str, StrictBool | StrictInt | StrictStr]]:
+        """The queues of the embedded broker, with their arguments: those that a port names."""
+        found: dict[str, dict[str, StrictBool | StrictInt | StrictStr]] = {}
+        for port in self.publish.values():
+            if port.routing_key:
+                found[port.routing_key] = {}
+        for out in self.subscribe.values():
+            found.setdefault(out.queue, {}).update(out.declare.arguments if out.declare else {})
+        return found
 
     def brokers(self) -> tuple[BrokerAddress, ...]:
         """The brokers in the order they are tried, read anew at each call; raises OSError or ValueError."""
