@@ -332,7 +332,9 @@ class _Subscription:
         self._queue.give_back(self._settled(tag, all_up_to))
 
     def _settled(self, tag: int, all_up_to: bool) -> list[tuple[_Loaded, int]]:
-        if not all_up_to:
+        if tag > self._tag:
+            tags = []  # there was none such
+        elif not all_up_to:
             tags = [tag] if tag in self._unsettled else []
         else:
             tags = []
@@ -355,9 +357,9 @@ class _Outlet:
     """A lane's way in."""
 
     ready = True
-    problem = ""
 
     def __init__(self, broker: "EmbeddedBroker", sender: Sender) -> None:
+        self.problem = ""
         self._broker = broker
         self._sender: Sender | None = sender
 
@@ -376,11 +378,13 @@ class _Outlet:
             self._later(first, last, Outcome.RETURNED, "312 NO_ROUTE")
             return
         room = min(queue.room(), stop - start)
+        self.problem = ""
         if room:
             piece = _cut(block, start, start + room)
             queue.append(piece, OVERHEAD + sum(map(len, piece.bodies)), self)
         if start + room < stop:
-            self._later(first + room, last, Outcome.REFUSED, f"queue {queue.row.name} is full: {MAX_LENGTH}")
+            self.problem = f"queue {queue.row.name} is full: {MAX_LENGTH}"
+            self._later(first + room, last, Outcome.REFUSED, self.problem)
 
     def _later(self, first: int, last: int, outcome: Outcome, reason: str) -> None:
         self._broker.clock.callLater(0, self.tell, first, last, outcome, reason)
