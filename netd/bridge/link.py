@@ -9,9 +9,11 @@ from random import uniform
 from typing import Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferTimeout
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import (
     ConnectError,
+    ConnectingCancelledError,
     ConnectionRefusedError,  # noqa: A004 - Twisted's has a name that Python has too
     DNSLookupError,
     TimeoutError,  # noqa: A004 - Twisted's has a name that Python has too
@@ -67,6 +69,7 @@ class Link:
         self._logged = ("", "")
         self._keeping: Deferred[None] | None = None
         self._ended: Deferred[None] | None = None
+        self._stopping = False
 
     @property
     def state(self) -> BrokerState:
@@ -103,6 +106,7 @@ class Link:
 
     async def stop(self) -> None:
         """Disconnect, politely where that is possible."""
+        self._stopping = True
         self.users.clear()
         if self._keeping is not None:
             self._keeping.cancel()
@@ -144,19 +148,18 @@ class Link:
             has_ended=self._connection_ended,
         )
         try:
-            await self._endpoint(address).connect(_Once(connection))
+            connecting = self._endpoint(address).connect(_Once(connection))
+            await connecting.addTimeout(CONNECT_TIMEOUT, self._reactor)  # a name server may take its time, too
             return await connection.ready
         except TlsUnusable as error:
             self._failed(str(address), f"broker_tls.{error}")
-        except ConnectionEnded as error:
-            self._failed(str(address), str(error))
-        except ConnectError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, netd must try again
+            if self._stopping:
+                connection.abort("netd has left")
+                raise CancelledError from None
+            if not isinstance(error, _FORESEEN):
+                _log.failure("connecting failed", service=self._key)
             self._failed(str(address), _words(error))
-        except ValueError as error:  # what Twisted makes of a host name that is none
-            self._failed(str(address), str(error))
-        except CancelledError:
-            connection.abort("netd has left")
-            raise
         return None
 
     def _endpoint(self, address: BrokerAddress) -> IStreamClientEndpoint:
@@ -207,6 +210,10 @@ class Link:
             _log.warn("{service}: no connection to {broker}: {reason}", service=self._key, broker=broker, reason=reason)
 
 
+_FORESEEN = (ConnectionEnded, ConnectError, ConnectingCancelledError, DNSLookupError, DeferTimeout, ValueError)
+"""ValueError is what Twisted makes of a host name that is none, ConnectingCancelledError of an attempt timed out."""
+
+
 class _Once(Factory):
     """Makes the one protocol it is given."""
 
@@ -219,12 +226,12 @@ class _Once(Factory):
         return self._protocol
 
 
-def _words(error: ConnectError) -> str:
-    """Why a host could not be reached."""
+def _words(error: Exception) -> str:
+    """Why there is no connection to a host."""
     match error:
         case ConnectionRefusedError():
             return "connection refused"
-        case TimeoutError():
+        case TimeoutError() | DeferTimeout() | ConnectingCancelledError():
             return f"no answer within {CONNECT_TIMEOUT:g} s"
         case DNSLookupError():
             return "the host name cannot be resolved"

@@ -1,5 +1,7 @@
 """How netd trusts an amqps:// broker, and is trusted by it."""
 
+from typing import Any
+
 from OpenSSL.crypto import X509
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
@@ -15,14 +17,11 @@ def make_client_context(settings: BrokerTlsSettings, host: str) -> IOpenSSLClien
     """
     trust = None  # the system's
     if settings.ca is not None:
-        authorities = read_certificates("ca", settings.ca)
-        trust = trustRootFromCertificates([Certificate(X509.from_cryptography(each)) for each in authorities])
-    own = {}
+        authorities = [X509.from_cryptography(each) for each in read_certificates("ca", settings.ca)]
+        trust = trustRootFromCertificates([Certificate(each) for each in authorities])
+    own: dict[str, Any] = {}
     if settings.certificate is not None and settings.private_key is not None:
         chain = [X509.from_cryptography(each) for each in read_certificates("certificate", settings.certificate)]
-        own = {
-            "privateKey": read_private_key("private_key", settings.private_key),
-            "certificate": chain[0],
-            "extraCertChain": chain[1:],
-        }
+        key = read_private_key("private_key", settings.private_key)
+        own = {"privateKey": key, "certificate": chain[0], "extraCertChain": chain[1:]}
     return optionsForClientTLS(host, trustRoot=trust, extraCertificateOptions=own)

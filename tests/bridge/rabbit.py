@@ -24,7 +24,8 @@ PORTS: dict[str, Any] = {
 
 def settings(*urls: str, **more: object) -> BridgeSettings:
     """A bridge with a publish and a subscribe port."""
-    table = {**PORTS, "broker": list(urls), **more}
+    broker = {"broker": list(urls)} if urls else {}
+    table = {**PORTS, **broker, **more}
     return BridgeSettings.model_validate(table, context=Origin(Path("/nowhere"), {}))
 
 
