@@ -23,7 +23,7 @@ from netd.bridge import queuerows
 from netd.bridge.broker import BrokerState, Consumer, Declaration, Outcome, Sender
 from netd.bridge.messages import ID_HEADER, PEER_HEADER, Block, Delivery, Details, Extra, Route
 from netd.bridge.queuerows import DamagedBlock, QueueRow, StoredBlock
-from netd.bridge.spool import Plain, Spool
+from netd.bridge.spool import RELEASE_DELAY, Plain, Spool
 from netd.bridge.spoolfile import DeadLetter, SpoolFailed, SpoolFile, Work
 from netd.runtime import CannotStart
 
@@ -31,6 +31,9 @@ READ_SIZE = 1 << 20
 """Bytes of a queue that are read at once."""
 LOADED_MESSAGES = 8192
 """Messages of a queue that wait in memory to be delivered, about; the rest is on disk."""
+APPEND_DELAY = 0.005
+"""Seconds that a message may wait for the commit of the next line to come to its queue with: for who sends line by
+line, a sync a line instead of two."""
 OVERHEAD = 128
 """Bytes that a block takes beside its messages, about."""
 
@@ -115,7 +118,9 @@ class _Queue:
         self._next += len(block)
         self.length += len(block)
         work: Work = partial(queuerows.append, queue=self.row.id, position=position, block=block)
-        self._spool.write(Plain(work, partial(self._appended, position, block, outlet), grows=True), size)
+        self._spool.write(
+            Plain(work, partial(self._appended, position, block, outlet), grows=True), size, within=APPEND_DELAY
+        )
 
     def _appended(self, position: int, block: Block, outlet: "_Outlet") -> None:
         following = position + len(block)
@@ -251,7 +256,7 @@ class _Queue:
             extra,
             block.bodies[index],
         )
-        self._spool.write(Plain(partial(SpoolFile.bury, letters=[letter])), urgent=False)
+        self._spool.write(Plain(partial(SpoolFile.bury, letters=[letter])), within=RELEASE_DELAY)
         self.settle(loaded, index)
 
     def _bury_damaged(self, damaged: DamagedBlock) -> None:
@@ -261,7 +266,7 @@ class _Queue:
         reason = f"damaged block: {damaged.reason}"
         now = int(time.time())
         letter = DeadLetter(damaged.netd_id, lane, damaged.accepted, now, 0, reason, key, Extra(), damaged.data)
-        self._spool.write(Plain(partial(SpoolFile.bury, letters=[letter])), urgent=False)
+        self._spool.write(Plain(partial(SpoolFile.bury, letters=[letter])), within=RELEASE_DELAY)
         self.length -= damaged.count
         self._finished.append(damaged.position)
         self._note()
@@ -269,7 +274,7 @@ class _Queue:
     def _note(self) -> None:
         if not self._noting:
             self._noting = True
-            self._spool.write(_Note(self), urgent=False)
+            self._spool.write(_Note(self), within=RELEASE_DELAY)
 
     def note(self) -> Work:
         """What of the queue has been settled since the last time."""

@@ -35,7 +35,7 @@ from netd.bridge.broker import Broker, Outcome, Outlet
 from netd.bridge.lines import Received
 from netd.bridge.messages import Block, Extra
 from netd.bridge.shares import Client, Share, Shares
-from netd.bridge.spool import Plain, Spool
+from netd.bridge.spool import RELEASE_DELAY, Plain, Spool
 from netd.bridge.spoolfile import Damaged, DeadLetter, LaneRow, SpoolFailed, SpoolFile, Work
 
 BLOCK_MESSAGES = 2048
@@ -445,7 +445,7 @@ class Lane:
     def _write_ends(self) -> None:
         if self._ends is None:
             self._ends = _Ends(self)
-            self._spool.write(self._ends, urgent=False)
+            self._spool.write(self._ends, within=RELEASE_DELAY)
 
     def ends(self) -> Work:
         """Write what has come to its end since the last time: dead letters, and blocks that are released."""

@@ -53,6 +53,7 @@ class BridgeService(Service):
             self._spool_changed,
         )
         self._had_problem = ""
+        self._closed = False
         self.listeners = [Listener(config.key, list(self._ports()), self.settings, runtime)]
 
     def _ports(self) -> Iterator[Port]:
@@ -126,6 +127,9 @@ class BridgeService(Service):
         await self._close()
 
     async def _close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
         for lane in self.lanes:
             lane.close()
         if self.broker is not None:

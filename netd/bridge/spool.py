@@ -57,7 +57,10 @@ WAITING_LIMIT = 8 << 20
 WAITING_MOST = 16 << 20
 """The same before everybody's reading pauses, not only that of who sends just then."""
 RELEASE_DELAY = 0.25
-"""Seconds that what is not urgent may wait for a commit to go with."""
+"""Seconds that what nobody waits for may wait for a commit to go with."""
+MEASURE_EVERY = 32
+"""Commits after which it is asked again how much the file holds: the question costs a tenth of a sync."""
+NEVER = float("inf")
 RETRY_DELAY = 1.0
 """Seconds between two attempts to write again after a failure."""
 FULL_MARGIN = 20
@@ -113,7 +116,7 @@ class Spool:
     ) -> None:
         self.path = path
         self.used = 0
-        """Bytes on disk."""
+        """Bytes on disk, about."""
         self.commits = 0
         self._limit = limit
         self._clock = clock
@@ -125,6 +128,7 @@ class Spool:
         self._committing: list[Change] = []
         self._committing_size = 0
         self._busy = False
+        self._due = NEVER
         self._timer: IDelayedCall | None = None
         self._failure = ""
         self._full = False
@@ -179,7 +183,8 @@ class Spool:
             waiting.callback(None)
         else:
             self._idle.append(waiting)
-            self._hurry()
+            self._due = self._clock.seconds()
+            self._schedule()
         return waiting
 
     def _call(self, work: Callable[[], T]) -> "Deferred[T]":
@@ -198,15 +203,15 @@ class Spool:
 
     # --- commits
 
-    def write(self, change: Change, size: int = 0, *, urgent: bool = True) -> None:
-        """Have a change committed, together with what else comes until then. What is not urgent may wait a moment."""
+    def write(self, change: Change, size: int = 0, *, within: float = 0.0) -> None:
+        """Have a change committed, together with what else comes until then; it may wait `within` seconds for that."""
         self._gathering.append(change)
         if size:
             self.grow(size)
-        if urgent:
-            self._hurry()
-        elif not self._busy and self._timer is None:
-            self._timer = self._clock.callLater(RELEASE_DELAY, self._begin)
+        due = self._clock.seconds() + within
+        if due < self._due:
+            self._due = due
+            self._schedule()
 
     @property
     def dead_letters(self) -> int:
@@ -225,20 +230,21 @@ class Spool:
         """Whether even those should pause who have not sent anything just now."""
         return self._gathering_size + self._committing_size > WAITING_MOST
 
-    def _hurry(self) -> None:
-        """Begin once this turn's connections have all been read."""
-        if self._busy or self._failure:
+    def _schedule(self) -> None:
+        """Begin when something is due: at the earliest once this turn's connections have all been read."""
+        if self._busy or self._failure or self._due == NEVER:
             return
-        if self._timer is not None:
-            if self._timer.getTime() <= self._clock.seconds():
-                return
-            self._timer.cancel()
-        self._timer = self._clock.callLater(0, self._begin)
+        delay = max(0.0, self._due - self._clock.seconds())
+        if self._timer is None:
+            self._timer = self._clock.callLater(delay, self._begin)
+        else:
+            self._timer.reset(delay)
 
     def _begin(self) -> None:
         self._timer = None
         if self._busy or self._file is None:
-            return
+            return  # what is due stays due, and begins when the thread is free
+        self._due = NEVER
         self._busy = True
         self._committing += self._gathering
         self._committing_size += self._gathering_size
@@ -247,16 +253,19 @@ class Spool:
         works = [change.seal() for change in self._committing]
         if self._failure:
             shrinking = [work for change, work in zip(self._committing, works, strict=True) if not change.grows]
-            call = partial(_recover, self._file, works, shrinking, self._committing_size, full=self._full)
+            call: Callable[[], int | None] = partial(
+                _recover, self._file, works, shrinking, self._committing_size, full=self._full
+            )
         else:
-            call = partial(_transact, self._file, works)
+            measure = self._over or self.commits % MEASURE_EVERY == 0
+            call = partial(_transact, self._file, works, measure=measure)
         self._in_thread(call).addCallbacks(self._committed, self._failed).addErrback(self._broken)
 
     def _committed(self, used: object) -> None:
         self._busy = False
         done, self._committing = self._committing, []
+        self.used = int(str(used)) if used is not None else self.used + self._committing_size
         self._committing_size = 0
-        self.used = int(str(used))
         self.commits += 1
         if self._failure:
             _log.info("the spool {path} is written again", path=str(self.path))
@@ -280,8 +289,7 @@ class Spool:
 
     def _next(self) -> None:
         if self._gathering:
-            urgent = self._gathering_size or self._idle
-            self._timer = self._clock.callLater(0 if urgent else RELEASE_DELAY, self._begin)
+            self._schedule()
         else:
             idle, self._idle = self._idle, []
             for waiting in idle:
@@ -327,9 +335,9 @@ class Spool:
 # --- on the thread
 
 
-def _transact(file: SpoolFile, works: Sequence[Work]) -> int:
+def _transact(file: SpoolFile, works: Sequence[Work], *, measure: bool) -> int | None:
     file.commit(works)
-    return file.used()
+    return file.used() if measure else None
 
 
 def _recover(file: SpoolFile, works: Sequence[Work], shrinking: Sequence[Work], size: int, *, full: bool) -> int:
