@@ -16,7 +16,7 @@ SYSTEM_PATH = PATH="$$PATH:/usr/sbin:/sbin"
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help run test lint bench lock clean tools
+.PHONY: help run test faults lint bench lock clean tools
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | while IFS='	' read -r name what; do printf '  make %-6s %s\n' "$$name" "$$what"; done
@@ -26,6 +26,9 @@ run: .venv/.runtime ## start netd in the foreground (CONFIG=config/dev.toml); Ct
 
 test: tools lint ## install what the tests need, then lint and run them (ARGS='-k echo')
 	@$(SYSTEM_PATH) .venv/bin/python -m pytest $(ARGS)
+
+faults: tools .venv/.dev ## the long tests of what can break: crashes, alarms, lost quorums (ARGS='-k cluster')
+	@$(SYSTEM_PATH) .venv/bin/python -m pytest tests/faults $(ARGS)
 
 lint: .venv/.dev ## ruff and mypy
 	@.venv/bin/ruff check --quiet
