@@ -44,8 +44,11 @@ def encode(block: Block) -> bytes:
 
 
 def checksum(lane: int, first: int, count: int, accepted: int, data: bytes) -> int:
-    """The checksum of a block's bytes at their place."""
-    return zlib.crc32(data, zlib.crc32(_PLACE.pack(lane, first, count, accepted)))
+    """The checksum of a block's bytes at their place; raises BadBlock where such a place cannot be."""
+    try:
+        return zlib.crc32(data, zlib.crc32(_PLACE.pack(lane, first, count, accepted)))
+    except struct.error as error:
+        raise BadBlock(f"unreadable: {error}") from None
 
 
 def decode(route: Route, origin: str, first: int, accepted: int, data: bytes) -> Block:

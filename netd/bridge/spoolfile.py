@@ -393,12 +393,12 @@ class SpoolFile:
 def _decode(  # noqa: PLR0917 - a row
     lane: LaneRow, first: int, count: int, accepted: int, check: int, data: bytes
 ) -> Block | Damaged:
-    if blocks.checksum(lane.id, first, count, accepted, data) != check:
-        return Damaged(first, first + count, accepted, data, "the checksum is wrong")
     try:
+        if blocks.checksum(lane.id, first, count, accepted, data) != check:
+            raise BadBlock("the checksum is wrong")
         return blocks.decode(lane.route, lane.origin, first, accepted, data)
     except BadBlock as error:
-        return Damaged(first, first + count, accepted, data, str(error))
+        return Damaged(first, first + max(1, count), accepted, data, str(error))
 
 
 def _lock(path: Path) -> int:
