@@ -19,6 +19,9 @@ from netd.bridge.broker import Outcome
 from tests.bridge.workbench import Workbench, ranges
 
 
+ENDINGS = st.sampled_from(["", "", "", "before", "after"])
+
+
 class Crashes(RuleBasedStateMachine):
     """netd, its spool and a broker."""
 
@@ -56,27 +59,27 @@ class Crashes(RuleBasedStateMachine):
 
     # --- what happens
 
-    @rule(count=st.integers(1, 6), size=st.integers(1, 200))
-    def lines_arrive(self, count: int, size: int) -> None:
+    @rule(count=st.integers(1, 6), size=st.integers(1, 200), endings=st.lists(ENDINGS, max_size=4))
+    def lines_arrive(self, count: int, size: int, endings: list[str]) -> None:
         bodies = []
         for _ in range(count):
             self.lines += 1
             bodies.append(b"%d:" % self.lines + b"x" * size)
         self.sent += bodies
         self.bench.send(*bodies)
-
-    @rule()
-    def the_reactor_turns(self) -> None:
         self.bench.turn()
+        for failing in endings:
+            self.the_thread_works(failing)
 
-    @rule(seconds=st.sampled_from([0.3, 1.0, 40.0]))
+    @rule(seconds=st.sampled_from([0.0, 0.3, 1.0, 40.0]))
     def time_passes(self, seconds: float) -> None:
         self.bench.turn(seconds)
 
-    @precondition(lambda self: self.bench.thread.jobs)
-    @rule(failing=st.sampled_from(["", "", "", "before", "after"]))
+    @rule(failing=ENDINGS)
     def the_thread_works(self, failing: str) -> None:
-        self.bench.thread.run(failing)
+        if self.bench.thread.jobs:
+            self.bench.thread.run(failing)
+            self.bench.turn()
 
     @precondition(lambda self: self.bench.wire.unsettled)
     @rule(data=st.data(), outcome=st.sampled_from([Outcome.CONFIRMED] * 3 + [Outcome.RETURNED, Outcome.REFUSED]))
@@ -149,6 +152,6 @@ class Crashes(RuleBasedStateMachine):
 
 
 Crashes.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=120, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestCrashes = Crashes.TestCase
