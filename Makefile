@@ -35,6 +35,7 @@ lint: .venv/.dev ## ruff and mypy
 	@.venv/bin/ruff format --quiet --check
 	@.venv/bin/mypy --no-error-summary
 
+bench: TOOLS += /usr/include/amqp.h=librabbitmq-dev
 bench: .venv/.bench tools ## measure netd beside its peers (ARGS='--help')
 	@$(MAKE) --silent --no-print-directory -C benchmarks
 	@$(SYSTEM_PATH) .venv/bin/python -m benchmarks $(ARGS)

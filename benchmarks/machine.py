@@ -8,7 +8,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-PACKAGES = ("netd", "Twisted", "uvloop", "gevent")
+from benchmarks.runner import BUILD
+
+PACKAGES = ("netd", "Twisted", "uvloop", "gevent", "pika")
 
 _ASK_VERSIONS = """
 import importlib.metadata, json, platform, sys
@@ -40,7 +42,9 @@ def versions(python: str) -> dict[str, str]:
     found: dict[str, str] = json.loads(answer.stdout)
     socat = _first_match(r"^socat version (\S+)", _output("socat", "-V"))
     compiler = _first_match(r"^(.+)$", _output("cc", "--version"))
-    return found | {name: text for name, text in (("socat", socat), ("C compiler", compiler)) if text}
+    librabbitmq = _first_match(r"^(\S+)$", _output(str(BUILD / "rabbitload"), "--version"))
+    programs = (("socat", socat), ("C compiler", compiler), ("librabbitmq", librabbitmq))
+    return found | {name: text for name, text in programs if text}
 
 
 def _read(path: str) -> str:
