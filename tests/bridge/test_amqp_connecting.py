@@ -1,16 +1,11 @@
 """Ways to a broker that fail, and what is said about them."""
 
-import datetime
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import Certificate, PrivateCertificate
@@ -20,6 +15,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from netd.bridge.broker import Broker, Outcome
 from netd.runtime import CannotStart
 from tests.bridge.broker_contract import Receiving, Sending, eventually, on_the_reactor, reactor, route
+from tests.bridge.certificates import Issued, issue, pem
 from tests.bridge.rabbit import RabbitArena, rabbit_broker
 from tests.servers import HOST, RabbitServer, VirtualHost, reserve_port
 
@@ -161,36 +157,6 @@ async def test_a_broker_that_is_frozen_is_noticed_and_the_next_one_is_used(
 
 
 # --- TLS: a proxy stands before RabbitMQ
-
-Issued = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
-
-
-def issue(name: str, authority: Issued | None, days: int = 1) -> Issued:
-    """A certificate for a host name, signed by an authority or, as one, by itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    issuer, signer = (authority[0].subject, authority[1]) if authority else (subject, key)
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=10))
-        .not_valid_after(now + datetime.timedelta(days=days))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=authority is None, path_length=None), critical=True)
-        .sign(signer, hashes.SHA256())
-    )
-    return made, key
-
-
-def pem(issued: Issued) -> tuple[bytes, bytes]:
-    certificate, key = issued
-    return certificate.public_bytes(serialization.Encoding.PEM), key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
 
 
 @pytest.fixture(scope="module")

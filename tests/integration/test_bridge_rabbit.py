@@ -6,13 +6,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pika
 import pytest
 
+from tests.bridge.certificates import issue, pem
 from tests.netd_process import Netd, running
-from tests.servers import RabbitServer, VirtualHost
+from tests.servers import RabbitServer, VirtualHost, reserve_port
 
 PORTS = ["publish.hello", "publish.keys", "publish.sure", "subscribe.hello"]
 PATIENCE = 20.0
@@ -149,6 +151,38 @@ def test_clients_stay_through_a_deleted_queue(
         rabbit_server.api("PUT", path, {"durable": True})
         assert pipe(port(netd, "publish.hello"), b"after\n") == [b"+OK 1"]
         assert lines.readline() == b"after\n"
+
+
+def test_lines_go_both_ways_over_tls_with_a_client_certificate(rabbit_vhost: VirtualHost, tmp_path: Path) -> None:
+    authority = issue("authority", None)
+    for name in ("localhost", "netd"):
+        tmp_path.joinpath(f"{name}.pem").write_bytes(b"".join(pem(issue(name, authority))))
+    tmp_path.joinpath("ca.pem").write_bytes(pem(authority)[0])
+    with reserve_port() as reserved:
+        listens = reserved.getsockname()[1]
+        tls = f"OPENSSL-LISTEN:{listens},bind=127.0.0.1,reuseaddr,fork,cert=localhost.pem,cafile=ca.pem,verify=1"
+        with subprocess.Popen(["socat", tls, f"TCP:127.0.0.1:{rabbit_vhost.port}"], cwd=tmp_path) as socat:
+            try:
+                url = replace(rabbit_vhost, port=listens).url.replace("amqp://", "amqps://")
+                url = url.replace("127.0.0.1", "localhost")
+                text = config(rabbit_vhost).replace(rabbit_vhost.url, url)
+                text += '[bridge.main.broker_tls]\nca = "ca.pem"\ncertificate = "netd.pem"\nprivate_key = "netd.pem"\n'
+                with running(tmp_path, text) as netd:
+                    netd.wait_for("connected to amqps://")
+                    _declare(rabbit_vhost, "hello")
+                    lines = [b"%d %s" % (number, b"x" * 1000) for number in range(2000)]
+                    with socket.create_connection(("127.0.0.1", port(netd, "subscribe.hello")), PATIENCE) as client:
+                        assert pipe(port(netd, "publish.hello"), b"\n".join(lines) + b"\n")[-1] == b"+OK 2000"
+                        received = client.makefile("rb")
+                        assert [received.readline().rstrip() for _ in lines] == lines
+            finally:
+                socat.terminate()
+
+
+def _declare(vhost: VirtualHost, queue: str) -> None:
+    connection = pika.BlockingConnection(pika.URLParameters(vhost.url))
+    connection.channel().queue_declare(queue, durable=True)
+    connection.close()
 
 
 def test_a_wrong_password_is_in_the_log(rabbit_vhost: VirtualHost, tmp_path: Path) -> None:
