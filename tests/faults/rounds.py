@@ -38,6 +38,10 @@ _OK = re.compile(rb"\+OK (\d+)")
 _RESET = struct.pack("ii", 1, 0)
 
 
+class NotUnderstood(Exception):
+    """A line of netd's that a client cannot make sense of."""
+
+
 class Client(threading.Thread):
     """Connects, works until the connection breaks, and connects again, until it is told to leave."""
 
@@ -55,7 +59,7 @@ class Client(threading.Thread):
                 connection.settimeout(0.2)
                 try:
                     self.work(connection)
-                except (ValueError, AssertionError) as error:
+                except NotUnderstood as error:
                     self.failed = error
                     return
             self._leaving.wait(0.05)
@@ -131,16 +135,21 @@ class Consumer(Client):
                 if not (received := connection.recv(65536)):
                     return
                 *lines, rest = (rest + received).split(b"\n")
+                # An answer for a message that went back to the queue meanwhile is told to have come too late.
+                lines = [line for line in lines if not line.startswith(b"-ERR ") or b" ID " not in line]
                 for line in lines:
                     self._note(line)
                 if lines:
                     connection.sendall(b"ACK *%s\n" % lines[-1].partition(b"\t")[0])
 
     def _note(self, line: bytes) -> None:
-        _, _, document = line.split(b"\t", 2)
-        found = json.loads(document)
-        name, number = found["body"].split()
-        self.received.append((name, int(number), found["headers"]["x-netd-id"]))
+        try:
+            _, _, document = line.split(b"\t", 2)
+            found = json.loads(document)
+            name, number = found["body"].split()
+            self.received.append((name, int(number), found["headers"]["x-netd-id"]))
+        except (ValueError, KeyError) as error:
+            raise NotUnderstood(f"{error!r} in {line!r}") from None
 
 
 class Rounds:
@@ -271,8 +280,10 @@ class Rounds:
             time.sleep(0.1)
         for consumer in self.consumers:
             consumer.leave()
-        assert [client.failed for client in [*self.publishers, *self.consumers] if client.failed] == []
-        assert [line for publisher in self.publishers for line in publisher.refused] == []
+        failed = [client.failed for client in [*self.publishers, *self.consumers] if client.failed]
+        assert failed == [], f"a client did not understand netd: {failed}"
+        refused = [line for publisher in self.publishers for line in publisher.refused]
+        assert refused == [], f"refused: {refused[:5]}"
         assert not lost, f"{len(lost)} lost, the first is {min(lost)}; after {dict(self.done)}"
 
     def answered(self) -> set[tuple[str, int]]:
