@@ -8,7 +8,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-PACKAGES = ("netd", "Twisted", "uvloop", "gevent", "asyncssh", "cryptography")
+from benchmarks.runner import BUILD
+
+PACKAGES = ("netd", "Twisted", "txredisapi", "hiredis", "pika", "uvloop", "gevent", "asyncssh", "cryptography")
 
 # Where programs are, with those that only root has in his PATH.
 SYSTEM = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
@@ -44,8 +46,16 @@ def versions(python: str) -> dict[str, str]:
     socat = _first_match(r"^socat version (\S+)", _output("socat", "-V"))
     compiler = _first_match(r"^(.+)$", _output("cc", "--version"))
     openssh = _first_match(r"^OpenSSH_(\w[\w.]*)", _output("ssh", "-V")) if shutil.which("sshd", path=SYSTEM) else None
-    programs = (("socat", socat), ("OpenSSH", openssh), ("C compiler", compiler))
-    return found | {name: text for name, text in programs if text}
+    programs = {
+        "socat": socat,
+        "memcached": _first_match(r"^memcached (\S+)", _output("memcached", "--version")),
+        "redis": _first_match(r"v=(\S+)", _output("redis-server", "--version")),
+        "nutcracker": _first_match(r"nutcracker-(\S+)", _output("nutcracker", "--version")),
+        "librabbitmq": _first_match(r"^(\S+)$", _output(str(BUILD / "rabbitload"), "--version")),
+        "OpenSSH": openssh,
+        "C compiler": compiler,
+    }
+    return found | {name: text for name, text in programs.items() if text}
 
 
 def _read(path: str) -> str:
@@ -54,11 +64,10 @@ def _read(path: str) -> str:
 
 
 def _output(*argv: str) -> str:
-    """What it says, on standard error if there alone."""
+    """What it says, on either output."""
     if not shutil.which(argv[0]):
         return ""
-    done = subprocess.run(argv, check=False, capture_output=True, text=True)
-    return done.stdout or done.stderr
+    return subprocess.run(argv, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
 
 
 def _first_match(pattern: str, text: str) -> str | None:

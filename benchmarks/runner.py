@@ -43,15 +43,18 @@ class Peer:
     """A server to measure.
 
     In `argv`, `{port}` stands for the port to listen on and `{config}` for the path of a file that holds `config`, in
-    which `{port}` stands for the same. `needs` names the packages or programs without which it cannot run. `greeting`
-    is how it begins to speak when it is ready; one that waits for the client echoes.
+    which `{port}` stands for the same. `needs` names the packages or programs without which it cannot run. It is ready
+    when it answers `probe` with `ready`; an empty `probe` waits for it to speak first. A `behind` is a server that it
+    needs, started before it on a port of its own, `{behind}`, and not measured.
     """
 
     name: str
     argv: tuple[str, ...]
     config: str = ""
     needs: tuple[str, ...] = ()
-    greeting: bytes = b""
+    probe: bytes = b"?"
+    ready: bytes = b"?"
+    behind: "Peer | None" = None
 
 
 @dataclass(frozen=True)
@@ -114,17 +117,24 @@ def run(trials: tuple[Trial, ...], pace: Pace, report: Callable[[str], None]) ->
 
 
 @contextlib.contextmanager
-def serving(peer: Peer) -> Iterator[Server]:
-    """Runs a peer on the server's core, as a process group of its own, until the block ends."""
+def serving(peer: Peer, core: int | None = None) -> Iterator[Server]:
+    """Runs a peer on the server's core, or another, as a process group of its own, until the block ends."""
     port = _free_port()
-    with tempfile.TemporaryDirectory(prefix="netd-bench-") as scratch, tempfile.TemporaryFile() as output:
+    with contextlib.ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="netd-bench-"))
+        output = stack.enter_context(tempfile.TemporaryFile())
+        behind = stack.enter_context(serving(peer.behind, client_core())).port if peer.behind else 0
+
+        def fill_in(text: str) -> str:
+            return text.replace("{port}", str(port)).replace("{behind}", str(behind))
+
         config = Path(scratch, "config.toml")
-        config.write_text(peer.config.replace("{port}", str(port)))
-        argv = [part.replace("{port}", str(port)).replace("{config}", str(config)) for part in peer.argv]
+        config.write_text(fill_in(peer.config))
+        argv = [fill_in(part).replace("{config}", str(config)) for part in peer.argv]
         began = time.monotonic()
-        process = _spawn(argv, output, scratch)
+        process = _spawn(argv, output, scratch, core)
         try:
-            _wait_until_ready(process, port, output, peer.greeting)
+            _wait_until_ready(process, port, output, peer)
             yield Server(process.pid, port, time.monotonic() - began)
         finally:
             _stop(process)
@@ -187,25 +197,24 @@ def _pinned(core: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _spawn(argv: list[str], output: IO[bytes], directory: str) -> "subprocess.Popen[bytes]":
+def _spawn(argv: list[str], output: IO[bytes], directory: str, core: int | None) -> "subprocess.Popen[bytes]":
     environment = os.environ | {"PYTHONPATH": str(HERE.parent)}
-    with _pinned(server_core()):
+    with _pinned(server_core() if core is None else core):
         return subprocess.Popen(
             argv, stdout=output, stderr=output, cwd=directory, env=environment, start_new_session=True
         )
 
 
-def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int, output: IO[bytes], greeting: bytes) -> None:
-    """Returns when the server has accepted a connection and greeted on it, or echoed a byte."""
+def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int, output: IO[bytes], peer: Peer) -> None:
+    """Returns when the server has accepted a connection and answered the probe on it."""
     deadline = time.monotonic() + READY_TIMEOUT
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise TrialFailedError(f"ended with status {process.returncode} before it was ready: {_last_line(output)}")
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=READY_TIMEOUT) as connection:
-                connection.sendall(b"" if greeting else b"?")
-                expected = greeting or b"?"
-                if connection.recv(len(expected)) == expected:
+                connection.sendall(peer.probe)
+                if connection.recv(len(peer.ready)) == peer.ready:
                     return
         except OSError:
             pass

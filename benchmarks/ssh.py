@@ -112,16 +112,19 @@ class Peers:
     def __init__(self, python: str) -> None:
         twistd = str(Path(sys.executable).with_name("twistd"))
         self.netd = Peer(
-            NETD, (twistd, "-n", "--pidfile=", "netd", "--config", "{config}"), NETD_CONFIG, greeting=b"SSH-"
+            NETD, (twistd, "-n", "--pidfile=", "netd", "--config", "{config}"), NETD_CONFIG, probe=b"", ready=b"SSH-"
         )
         self.asyncssh = Peer(
             ASYNCSSH,
             (python, "-m", "benchmarks.peers.asyncssh_server", "{port}", str(HOST_KEY), f"{USER_KEY}.pub"),
             needs=("asyncssh",),
-            greeting=b"SSH-",
+            probe=b"",
+            ready=b"SSH-",
         )
         program = shutil.which("sshd") or "/usr/sbin/sshd"
-        self.sshd = Peer(SSHD, (program, "-D", "-e", "-f", "{config}"), SSHD_CONFIG, ("OpenSSH",), greeting=b"SSH-")
+        self.sshd = Peer(
+            SSHD, (program, "-D", "-e", "-f", "{config}"), SSHD_CONFIG, ("OpenSSH",), probe=b"", ready=b"SSH-"
+        )
 
 
 def scenarios(peers: Peers) -> tuple[Scenario, ...]:

@@ -28,9 +28,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from netd.log import Repeated
-from netd.ports import OpenPort, show_peer
+from netd.ports import OpenPort
 from netd.runtime import CannotStart, Runtime
-from netd.settings import Address, ListenerSettings
+from netd.settings import Address, ListenerSettings, Network
 from netd.tls import TlsUnusable, make_context
 
 SWEEP_INTERVAL = 1.0
@@ -48,7 +48,16 @@ TCP_INFO_BYTES_ACKED = struct.Struct("120xQ")
 DRAIN_TICK = 0.2
 """Seconds without a byte either way after which a connection counts as having nothing in flight while draining."""
 
-Refusal = Literal["allow", "max_connections", "max_connections_per_host", "startups", "startups_per_host", "penalty"]
+Refusal = Literal[
+    "allow",
+    "max_connections",
+    "max_connections_per_host",
+    "balancers",
+    "proxy_header",
+    "startups",
+    "startups_per_host",
+    "penalty",
+]
 """Why a connection is not made; the last three are ssh's, see netd/ssh/gate.py."""
 
 _log = Logger()
@@ -68,6 +77,7 @@ class Connection(Protocol):
         "host",
         "id",
         "listener",
+        "port",
         "quiet_since",
         "seen",
         "since",
@@ -82,11 +92,15 @@ class Connection(Protocol):
         self.closing = False
         self.handshaken = False
 
-    def admitted(self, listener: "Listener", number: int, host: str, now: float) -> None:
-        """Told by the listener before the connection is made. `host` is "" for a unix socket."""
+    def admitted(self, listener: "Listener", number: int, host: str, port: int, now: float) -> None:
+        """Told by the listener before the connection is made. `host` is "" for a unix socket.
+
+        Behind a load balancer `host` and `port` are the client's, and `transport.getPeer()` is the balancer.
+        """
         self.listener = listener
         self.id = number
         self.host = host
+        self.port = port
         self.since = self.quiet_since = now
         self.seen = 0
 
@@ -105,7 +119,9 @@ class Connection(Protocol):
     @property
     def peer(self) -> str:
         """Who is connected, for a person: "192.0.2.1:4711", "[2001:db8::1]:4711" or "unix"."""
-        return show_peer(self.transport.getPeer())
+        if not self.host:
+            return "unix"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def close(self) -> None:
         """Send what is written, then close; once the peer takes nothing for LINGER seconds, abort.
@@ -145,6 +161,25 @@ class _Tls:
     def wrap(self, connection: Connection) -> IProtocol:
         """What a transport is given in place of the connection."""
         return cast("IProtocol", self._factory.protocol(self._factory, connection))
+
+
+@dataclass(frozen=True, slots=True)
+class _PortGate:
+    """Answers for a listener what one of its ports asks."""
+
+    listener: "Listener"
+    port: Port
+    tls: _Tls | None
+
+    def admit(self, address: IAddress) -> IProtocol | None:
+        connection = self.listener.admit(self.port, address)
+        return connection if self.tls is None or connection is None else self.tls.wrap(connection)
+
+    def believes(self, address: IAddress) -> bool:
+        return self.listener.believes(address)
+
+    def no_header(self, address: IAddress) -> None:
+        self.listener.refuse("proxy_header", _host_of(address))
 
 
 class Listener:
@@ -213,7 +248,7 @@ class Listener:
         before, self._open = self._open, [each for _, each in opened]
         self._ports, self._settings = ports, settings
         for port, each in opened:
-            each.serve(self, partial(self._admit, port, tls), keepalive=settings.tcp_keepalive)
+            each.serve(self, _PortGate(self, port, tls), keepalive=settings.tcp_keepalive)
         for each in before:
             if each.owner is self and each not in self._open:
                 each.hold()
@@ -223,10 +258,6 @@ class Listener:
             self._sweeping.start(SWEEP_INTERVAL, now=False).addErrback(
                 lambda failure: _log.failure("the sweep for idle connections stopped", failure, service=self._service)
             )
-
-    def _admit(self, port: Port, tls: _Tls | None, address: IAddress) -> IProtocol | None:
-        connection = self.admit(port, address)
-        return connection if tls is None or connection is None else tls.wrap(connection)
 
     @property
     def bound(self) -> list[str]:
@@ -277,23 +308,34 @@ class Listener:
             return None
         if settings.max_connections_per_host and self._per_host.get(host, 0) >= settings.max_connections_per_host:
             return "max_connections_per_host"
-        if settings.allow is not None:
-            address = ipaddress.ip_address(host)
-            if not any(address in network for network in settings.allow):
-                return "allow"
+        if settings.allow is not None and not _within(host, settings.allow):
+            return "allow"
         return None
+
+    def believes(self, address: IAddress) -> bool:
+        """Whether who connects from an address may say for whom it does."""
+        host = _host_of(address)
+        if not host or _within(host, self._settings.balancers):
+            return True
+        self.refuse("balancers", host)
+        return False
+
+    def refuse(self, reason: Refusal, host: str) -> None:
+        """Count a connection that is not made, and report it."""
+        self.refused[reason] += 1
+        self._last_refused = host
+        self._refusals[reason].happened()
 
     def admit(self, port: Port, address: IAddress) -> Connection | None:
         """The connection for a client at `address`, or None when it is refused."""
         host = _host_of(address)
         reason = self.refusal(host)
         if reason is not None:
-            self.refused[reason] += 1
-            self._last_refused = host
-            self._refusals[reason].happened()
+            self.refuse(reason, host)
             return None
         connection = port.build()
-        connection.admitted(self, next(self._runtime.connection_ids), host, self._clock.seconds())
+        number = next(self._runtime.connection_ids)
+        connection.admitted(self, number, host, getattr(address, "port", 0), self._clock.seconds())
         return connection
 
     def opened(self, connection: Connection) -> None:
@@ -359,7 +401,7 @@ class Listener:
         quiet = now - connection.quiet_since
         if connection.closing:
             self.closing = True
-            taken = _bytes_taken(connection.transport)
+            taken = bytes_taken(connection.transport)
             if taken != self._taken.get(connection.id):
                 self._taken[connection.id] = taken
                 connection.quiet_since = now
@@ -379,13 +421,18 @@ class Listener:
         )
 
 
+def _within(host: str, networks: Sequence[Network]) -> bool:
+    address = ipaddress.ip_address(host)
+    return any(address in network for network in networks)
+
+
 def _host_of(address: IAddress) -> str:
     if isinstance(address, IPv4Address | IPv6Address):
         return str(address.host).removeprefix("::ffff:")
     return ""
 
 
-def _bytes_taken(transport: ITransport) -> int:
+def bytes_taken(transport: ITransport) -> int:
     """How many bytes the peer's kernel has acknowledged; 0 where the kernel does not say, as for unix sockets."""
     connected = getattr(transport, "socket", None)
     if connected is None or connected.family == socket.AF_UNIX:

@@ -6,7 +6,7 @@ configuration needs is opened first, and served only when all of it is.
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT
 from typing import Any, cast
 
@@ -19,13 +19,15 @@ from twisted.internet.endpoints import (
     serverFromString,
 )
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol, IStreamServerEndpoint, ITransport
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol, IReactorTime, IStreamServerEndpoint
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
+from netd.balancer import BalancedPort
 from netd.config import Config
+from netd.gate import Gate
 from netd.runtime import CannotStart
-from netd.settings import Address
+from netd.settings import BALANCED, Address
 
 BACKLOG = 4096
 """Connections the kernel may hold before they are accepted; net.core.somaxconn, 4096 on current kernels, caps it."""
@@ -39,22 +41,21 @@ FIRST_FREE_PORT = 1024
 UNIX_MODE = "660"
 """Of a unix socket that names none: a port that only files' permissions protect is not for everybody."""
 
-Admit = Callable[[IAddress], IProtocol | None]
-"""The protocol for a client at an address, or None when it is refused."""
-
 _log = Logger()
 
 
 class OpenPort:
     """One address that is listened on."""
 
-    def __init__(self, key: str, address: Address, listening: IListeningPort, switch: "_Switch") -> None:
+    def __init__(
+        self, key: str, address: Address, listening: IListeningPort, factory: "_DirectPort | BalancedPort"
+    ) -> None:
         self.key = key
         self.address = address
         self.owner: object = None
         """Who serves it; None when it may be closed."""
         self._listening = listening
-        self._switch = switch
+        self._factory = factory
         if "systemd:" in address.endpoint:  # Twisted has listened anew, with a backlog of its own
             cast("Any", listening).socket.listen(BACKLOG)
         self._pause(paused=True)
@@ -64,17 +65,17 @@ class OpenPort:
         """The address for a person; the number that the kernel chose for port 0."""
         return show_peer(self._listening.getHost()) if not self.address.endpoint else self.address.text
 
-    def serve(self, owner: object, admit: Admit, *, keepalive: bool) -> None:
-        """Let `admit` decide about each client from now on."""
+    def serve(self, owner: object, gate: Gate, *, keepalive: bool) -> None:
+        """Let `gate` decide about each client from now on."""
         self.owner = owner
-        self._switch.admit = admit
+        self._factory.gate = gate
         self._set_options(keepalive=keepalive)
         self._pause(paused=False)
 
     def hold(self) -> None:
         """Nobody serves it any more: clients wait."""
         self.owner = None
-        self._switch.admit = None
+        self._factory.gate = None
         self._pause(paused=True)
 
     def _pause(self, *, paused: bool) -> None:
@@ -95,9 +96,10 @@ class OpenPort:
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
 
     def close(self) -> "Deferred[object]":
-        """Close it; connections go on."""
-        self.owner = self._switch.admit = None
-        return maybeDeferred(self._listening.stopListening)
+        """Close it, and admit those who were under way to it; connections go on."""
+        self.owner = None
+        closed: Deferred[object] = maybeDeferred(self._listening.stopListening)
+        return closed.addCallback(lambda _: self._factory.settle())
 
 
 class Ports:
@@ -117,8 +119,9 @@ class Ports:
                 return each
             if each.address.overlaps(address):
                 raise CannotStart(f"{key}: {address} overlaps {each.address}, open as {each.key}: needs a restart")
-        switch = _Switch(refuse_late=address.text.startswith("haproxy:"))
-        opened = OpenPort(key, address, await self._listen(key, address, switch), switch)
+        behind = address.endpoint.startswith(BALANCED)
+        factory = BalancedPort(cast("IReactorTime", self._reactor)) if behind else _DirectPort()
+        opened = OpenPort(key, address, await self._listen(key, address, factory), factory)
         self._open.append(opened)
         _log.info("listening on {address}", address=opened.shown, service=service)
         return opened
@@ -147,25 +150,18 @@ class Ports:
         await self.close([each for each in self._open if each.owner is None])
 
 
-class _Switch(Factory):
-    """What a port asks about its clients, whoever serves it."""
+class _DirectPort(Factory):
+    """Stands at a port to which clients connect by themselves, whoever serves it."""
 
     noisy = False
-    admit: Admit | None = None
-
-    def __init__(self, *, refuse_late: bool) -> None:
-        self._refuse_late = refuse_late
+    gate: Gate | None = None
 
     def buildProtocol(self, address: IAddress) -> IProtocol | None:  # type: ignore[override]  # Factory's says Protocol
-        protocol = self.admit(address) if self.admit is not None else None
-        return _Refused() if protocol is None and self._refuse_late else protocol
+        return self.gate.admit(address) if self.gate is not None else None
 
-
-class _Refused(Protocol):
-    """For endpoints that wrap protocols, such as haproxy:, and cannot take None for one."""
-
-    def connectionMade(self) -> None:
-        cast("ITransport", self.transport).loseConnection()
+    def settle(self) -> None:
+        """Nobody is under way."""
+        self.gate = None
 
 
 def endpoint_for(address: Address, reactor: object) -> IStreamServerEndpoint:
@@ -173,7 +169,7 @@ def endpoint_for(address: Address, reactor: object) -> IStreamServerEndpoint:
     if not address.endpoint:
         tcp = TCP6ServerEndpoint if ":" in address.host else TCP4ServerEndpoint
         return cast("IStreamServerEndpoint", tcp(reactor, address.port, BACKLOG, address.host))
-    text = address.endpoint
+    text = address.endpoint.removeprefix(BALANCED)
     if text.startswith("unix:") and ":mode=" not in text:
         text += f":mode={UNIX_MODE}"
     try:

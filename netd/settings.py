@@ -179,6 +179,14 @@ class _SecretMark:
 SecretText = Annotated[Secret, BeforeValidator(_parse_secret), AfterValidator(_note_inline), _SecretMark()]
 
 
+def _note_inline_login(secret: Secret, info: ValidationInfo) -> Secret:
+    return _note_inline(secret, info) if "@" in (secret.text or "") else secret
+
+
+SecretUrl = Annotated[Secret, BeforeValidator(_parse_secret), AfterValidator(_note_inline_login), _SecretMark()]
+"""Where a backend is: a secret only when there is a password in it."""
+
+
 def _is_secret(info: FieldInfo) -> bool:
     """Whether a field, or one of the types it may have (`… | None`), bears the mark."""
     types = [getattr(each, "__metadata__", ()) for each in get_args(info.annotation)]
@@ -217,6 +225,9 @@ class Settings(BaseModel):
 
 # --- addresses
 
+BALANCED = "haproxy:"
+"""Begins endpoints whose clients come through a load balancer; the endpoint it listens at follows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -242,7 +253,7 @@ class Address:
     def overlaps(self, other: "Address") -> bool:
         """Whether the two cannot both be bound."""
         if self.endpoint or other.endpoint:
-            return self.text == other.text
+            return self.text.removeprefix(BALANCED) == other.text.removeprefix(BALANCED)
         if self.port != other.port or self.port == 0:
             return False
         return self.host == other.host or self.every_interface or other.every_interface
@@ -270,6 +281,8 @@ def parse_address(text: object, directory: Path) -> Address:
 
 def _absolute(endpoint: str, directory: Path) -> str:
     """A unix endpoint with its path made absolute, colons in it escaped as Twisted wants; others as they are."""
+    if endpoint.startswith(BALANCED):
+        return BALANCED + _absolute(endpoint.removeprefix(BALANCED), directory)
     if not endpoint.startswith("unix:") or endpoint.startswith(("unix:/", "unix:address=")):
         return endpoint
     escaped = str(directory).replace("\\", "\\\\").replace(":", "\\:")
@@ -359,6 +372,8 @@ class ListenerSettings(Settings):
     """Networks that may connect; not given, anybody who can reach the port."""
     open: StrictBool = False
     """Says that a port beyond loopback without `allow`, client certificates or a log-in of its own is meant."""
+    balancers: Networks = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1"))
+    """Load balancers that are believed at `haproxy:` endpoints, where nobody else may connect."""
     max_connections: Limit = 10_000
     """Connections open at once on all ports of the service; more are closed at once. 0: no limit."""
     max_connections_per_host: Limit = 2_500
@@ -371,6 +386,10 @@ class ListenerSettings(Settings):
 
     own_login: ClassVar[bool] = False
     """Whether clients of this kind log in, so that its ports are never unprotected."""
+
+    def changes(self, other: "ListenerSettings") -> set[str]:
+        """The keys by which two tables of a kind differ."""
+        return {name for name in type(self).model_fields if getattr(self, name) != getattr(other, name)}
 
     def digest_files(self) -> str:
         """Of what the TLS files hold, so that a reload sees that a certificate was renewed."""
@@ -401,6 +420,10 @@ class ListenerSettings(Settings):
             return {}
         reachable = {name: [each for each in found if not each.local] for name, found in self.listens().items()}
         return {name: found[0] for name, found in reachable.items() if found}
+
+
+SHARED = frozenset(ListenerSettings.model_fields)
+"""The keys of every kind's table: a listener goes over to other values of these in place."""
 
 
 class DaemonSettings(Settings):

@@ -290,6 +290,24 @@ class VirtualHost:
         return f"amqp://{self.user}:{self.password}@{HOST}:{self.port}/{quote(self.name, safe='')}"
 
 
+class HaproxyServer(Server):
+    """An HAProxy that passes TCP on to an address, "127.0.0.1:8001" or "unix@/path", with options of its `server`."""
+
+    def __init__(self, target: str, options: str) -> None:
+        super().__init__()
+        (self.directory / "haproxy.cfg").write_text(
+            "defaults\n mode tcp\n timeout connect 5s\n timeout client 1m\n timeout server 1m\n"
+            f"listen via\n bind {HOST}:{self.port}\n server netd {target} {options}\n"
+        )
+
+    def _command(self) -> list[str]:
+        return [find_program("haproxy"), "-db", "-f", str(self.directory / "haproxy.cfg")]
+
+    def _ready(self) -> bool:
+        with socket.create_connection((HOST, self.port), TRY_TIMEOUT):
+            return True
+
+
 class RabbitServer(Server):
     """A RabbitMQ node with its management API, its own epmd, cookie and data."""
 

@@ -122,6 +122,17 @@ def test_a_unix_socket_is_local_and_its_path_relative_to_the_file(tmp_path: Path
     assert (address.endpoint, address.local) == (f"unix:{tmp_path}/run/e.sock", True)
 
 
+def test_a_unix_socket_behind_a_load_balancer_is_for_others_and_relative_to_the_file_too(tmp_path: Path) -> None:
+    text = listen('"haproxy:unix:e.sock"') + "open = true\n"
+    ((_, address),) = parse(text.encode(), tmp_path / "netd.toml", {}).addresses()
+    assert (address.endpoint, address.local) == (f"haproxy:unix:{tmp_path}/e.sock", False)
+
+
+def test_a_port_is_either_behind_a_load_balancer_or_not() -> None:
+    both = listen('["haproxy:tcp:8001", "tcp:8001"]') + "open = true\n"
+    assert mistakes(both) == ["netd.toml: echo.plain.listen: tcp:8001 and haproxy:tcp:8001 overlap"]
+
+
 @pytest.mark.parametrize("address", ['"example.org:80"', '"8001"', '"127.0.0.1"', '"stdio:"', "8001", '"[::1]"', '""'])
 def test_what_is_no_address_is_refused(address: str) -> None:
     (mistake,) = mistakes(listen(address))

@@ -57,7 +57,7 @@ class Box:
     def __init__(self, installed: Path) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="netd-box-"))
         self._cgroup = (_cgroups() or Path()) / self._directory.name
-        self._installed = installed
+        self._installed = installed.absolute()
         self._process: GuardedProcess | None = None
         self.pid = 0
         """Of its systemd, as this machine counts."""

@@ -181,6 +181,17 @@ def test_a_wrong_configuration_is_told_and_not_tried_again(netd: Unit) -> None:
     assert "/etc/netd/netd.toml: echo.plain.listen: expected an address" in netd.messages
 
 
+def test_under_traffic_a_wrong_configuration_is_not_tried_for_ever(netd: Unit) -> None:
+    netd.box.write("/etc/systemd/system/netd.socket.d/test.conf", "[Socket]\nTriggerLimitBurst=3\n")
+    netd.box.run("systemctl", "daemon-reload")
+    netd.configure("[echo.plain]\nlisten = 1\n")
+    netd.box.run("systemctl", "start", "netd.socket")
+    with netd.box.connect(8001):
+        netd.box.wait_until(lambda: netd.box.show("netd.socket")["ActiveState"] == "failed", "given up")
+    assert netd.box.show("netd.socket")["Result"] == "trigger-limit-hit"
+    netd.box.path("/etc/systemd/system/netd.socket.d/test.conf").unlink()
+
+
 def test_a_port_in_use_is_tried_again_until_it_is_free(netd: Unit) -> None:
     with netd.box.network():
         taken = socket.create_server(("127.0.0.1", 8001))
@@ -227,7 +238,8 @@ def test_journal_entries_have_their_priority_and_name(netd: Unit) -> None:
 def test_an_instance_has_a_configuration_and_directories_of_its_own(netd: Unit) -> None:
     netd.start()
     netd.box.write("/etc/netd/edge.toml", '[echo.plain]\nlisten = "127.0.0.1:9001"\n')
-    netd.box.run("mkdir", "-p", "/etc/netd/edge.secrets")
+    assert "Assertion failed" in netd.box.run("systemctl", "start", "netd@edge", check=False)
+    netd.box.run("mkdir", "/etc/netd/edge.secrets")
     netd.box.run("systemctl", "start", "netd@edge")
     assert netd.ask(9001) == b"hello"
     netd.box.write("/etc/netd/edge.toml", '[echo.plain]\nlisten = "127.0.0.1:9002"\n')

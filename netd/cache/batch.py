@@ -1,0 +1,64 @@
+"""What a codec reads from a client in one go, and what a codec is.
+
+A codec knows one connection's wire format and nothing of sockets: bytes → batches of requests, answers → bytes. It
+keeps what it has not understood yet, and no more than a request may have.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from netd.cache.requests import Answer, Outcome, Problem, Request
+
+Found = Sequence[bytes | Problem | None]
+"""The answers to plain gets: each as kept (`netd.cache.layout`), nothing, or why there is none."""
+
+Pairs = list[tuple[bytes, bytes]]
+"""Plain sets: each a key and the bytes to keep for it."""
+
+Results = Sequence[bytes | Problem | Outcome]
+"""The answers to plain sets: `STORED` each, if all went well."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Requests that are handed on together, and the codec's own notes on how to reply."""
+
+    requests: list[Request]
+    forms: list[Any]
+    """The codec's; there may be more forms than requests, for what it answers by itself."""
+    closes: bool = False
+    """After the replies the connection ends: the client said so, or cannot be understood any more."""
+
+
+class Codec(Protocol):
+    """The wire format of one connection.
+
+    A conversation feeds a read, then draws batches until there are none; reads that are nothing but plain gets, or
+    plain sets, take a shorter way. `found`, `stored` and `render` are called in the order of the requests, each when
+    everything before it has been replied to.
+    """
+
+    def gets(self, data: bytes) -> list[bytes] | None:
+        """The keys, when a read is nothing but plain gets of one key each and nothing is left over from earlier reads.
+
+        The hot path; None for any other read, which is then fed.
+        """
+
+    def found(self, keys: list[bytes], values: Found) -> bytes:
+        """The replies to these gets."""
+
+    def sets(self, data: bytes) -> Pairs | None:
+        """The same for a read that is nothing but plain sets. The last may be there in part: it is as good as fed."""
+
+    def stored(self, pairs: Pairs, results: Results) -> bytes:
+        """The replies to these sets."""
+
+    def feed(self, data: bytes) -> None:
+        """Any other read."""
+
+    def next(self, limit: int) -> Batch | None:
+        """The next requests that are there whole, some `limit` of them at most; None when more bytes are needed."""
+
+    def render(self, batch: Batch, answers: Sequence[Answer]) -> bytes:
+        """The replies to a batch."""

@@ -1,0 +1,198 @@
+"""What one Redis client is to netd: who it is, whether it may ask anything, and what it asks of netd itself.
+
+A session answers what concerns the connection (PING, HELLO, AUTH, CLIENT, SELECT, RESET and the like) and hands the
+rest on to the store, in the client's order. Checking a password takes a thread and time; what the client has sent
+behind its AUTH waits for the outcome.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Final, cast
+
+from netd.cache.batch import Found, Pairs, Results
+from netd.cache.redis_commands import fits
+from netd.cache.redis_login import LogIn
+from netd.cache.redis_own import OWN, WRONGPASS, Check
+from netd.cache.redis_words import Refused, upper, wrong_arity
+from netd.cache.requests import Answer, Command, Problem, Reply, Request, Status
+from netd.cache.resp import Requests, Switched
+from netd.cache.store import Session
+from netd.listener import Connection
+
+NOAUTH = Problem(b"Authentication required.", b"NOAUTH")
+_FORWARD: Final = Status(b"forwarded")
+
+
+@dataclass(slots=True)
+class RedisPort:
+    """What the clients of one redis port share."""
+
+    login: LogIn
+    seconds: Callable[[], float]
+    """The clock of connections."""
+    sessions: dict[int, "RedisSession"] = field(default_factory=dict)
+    """Who is connected, by the number of the connection."""
+    answers: Mapping[str, Callable[[list[bytes]], Reply]] = field(default_factory=dict)
+    """What the store knows to answer about itself, by the command's name: COMMAND and INFO of the embedded one."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """A batch on its way: the answers there are, and how many parts are still awaited."""
+
+    requests: list[Request]
+    done: Callable[[Sequence[Answer]], None]
+    answers: list[Answer] = field(default_factory=list)
+    at: int = 0
+    awaited: int = 0
+    late: bool = False
+
+    def __post_init__(self) -> None:
+        self.answers = [None] * len(self.requests)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every answer is there."""
+        return not self.awaited and self.at == len(self.answers)
+
+
+class RedisSession:
+    """A `netd.cache.store.Session` before the store's own one."""
+
+    def __init__(self, connection: Connection, requests: Requests, store: Session, port: RedisPort) -> None:
+        self.name = b""
+        self.library = {b"LIB-NAME": b"", b"LIB-VER": b""}
+        self.version = 2
+        self.last_command = b"NULL"
+        self.connection = connection
+        self._requests = requests
+        self._store = store
+        self.port = port
+        self._checking: deque[tuple[list[Request], Callable[[Sequence[Answer]], None]]] | None = None
+        self._closed = False
+        self.log_out()
+        port.sessions[connection.id] = self
+
+    def close(self) -> None:
+        """The connection is gone."""
+        self._closed = True
+        self._checking = None
+        self.port.sessions.pop(self.connection.id, None)
+        self._store.close()
+
+    def lookup(self, keys: list[bytes], done: Callable[[Found], None]) -> Found | None:
+        """Plain gets."""
+        if self.logged_in and self._checking is None:
+            return self._store.lookup(keys, done)
+        return cast("Found | None", self.execute(list(keys), cast("Callable[[Sequence[Answer]], None]", done)))
+
+    def write(self, pairs: Pairs, done: Callable[[Results], None]) -> Results | None:
+        """Plain sets."""
+        if self.logged_in and self._checking is None:
+            return self._store.write(pairs, done)
+        return cast("Results | None", self.execute(list(pairs), cast("Callable[[Sequence[Answer]], None]", done)))
+
+    def execute(self, requests: list[Request], done: Callable[[Sequence[Answer]], None]) -> Sequence[Answer] | None:
+        """A mixed batch."""
+        if self._checking is not None:
+            self._checking.append((requests, done))
+            return None
+        batch = _Batch(requests, done)
+        self._go_on(batch)
+        if batch.complete:
+            return batch.answers
+        batch.late = True
+        return None
+
+    def _go_on(self, batch: _Batch) -> None:
+        """Answer or hand on the rest of a batch, up to a password that has to be checked."""
+        forwarded: list[Request] = []
+        places: list[int] = []
+        check = None
+        for place, request in islice(enumerate(batch.requests), batch.at, None):
+            batch.at = place + 1
+            answer = self._answer(request)
+            if answer is _FORWARD:
+                forwarded.append(request)
+                places.append(place)
+            elif isinstance(answer, Check):
+                check = answer
+                break
+            else:
+                batch.answers[place] = cast("Answer", answer)
+        if forwarded:
+            batch.awaited += 1
+            arrived = partial(self._arrived, batch, places)
+            answers = self._store.execute(forwarded, arrived)
+            if answers is not None:
+                arrived(answers)
+        if check is None:
+            batch.requests.clear()  # a store that is stuck may owe answers to many
+        else:
+            batch.awaited += 1
+            self._checking = deque()
+            self.port.login.check(check.user, check.password).addCallback(self._checked, check, batch, batch.at - 1)
+
+    def _arrived(self, batch: _Batch, places: list[int], answers: Sequence[Answer]) -> None:
+        for place, answer in zip(places, answers, strict=True):
+            batch.answers[place] = answer
+        batch.awaited -= 1
+        if batch.late and batch.complete:
+            batch.done(batch.answers)
+
+    def _checked(self, right: bool, check: Check, batch: _Batch, place: int) -> None:
+        waiting = self._checking
+        if waiting is None:
+            return  # the client has gone
+        self._checking = None
+        if right:
+            self.user = check.user
+            self._let_in()
+            batch.answers[place] = cast("Answer", check.then())
+        else:
+            batch.answers[place] = WRONGPASS
+        batch.awaited -= 1
+        self._go_on(batch)
+        if batch.complete:
+            batch.done(batch.answers)
+        while waiting and not self._closed:
+            requests, done = waiting.popleft()
+            answers = self.execute(requests, done)
+            if answers is not None:
+                done(answers)
+
+    def _let_in(self) -> None:
+        self.logged_in = True
+        self._requests.stranger = False
+
+    def log_out(self) -> None:
+        """As when the connection was new."""
+        self.user = "default"
+        self.logged_in = not self.port.login.required
+        self._requests.stranger = not self.logged_in
+
+    # --- what concerns the connection
+
+    def _answer(self, request: Request) -> "Answer | Switched | Check":
+        """The answer that the session itself has, `_FORWARD` when the store has it."""
+        if not isinstance(request, Command):
+            return _FORWARD if self.logged_in else NOAUTH
+        words = request.words
+        name = upper(words[0])
+        self.last_command = words[0]
+        if not self.logged_in and name not in {"AUTH", "HELLO", "RESET"}:
+            return NOAUTH
+        own = OWN.get(name)
+        try:
+            if own is None:
+                answers = self.port.answers.get(name)
+                return answers(words) if answers is not None else _FORWARD
+            answer, arity = own
+            if not fits(arity, words):
+                raise wrong_arity(name)
+            return answer(self, words)
+        except Refused as refused:
+            return refused.problem

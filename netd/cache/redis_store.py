@@ -1,0 +1,429 @@
+"""The store that is a Redis: what clients ask goes to it on one shared link, or is answered by the near cache.
+
+Every batch that arrives in a turn of the reactor leaves with the others in one write. The order of requests on the link
+is the order in which they were asked, whoever asked: so a client that wrote reads what it wrote.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from time import time
+from typing import Any, Final
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import deferLater
+
+from netd.cache.batch import Found, Pairs, Results
+from netd.cache.config import CacheSettings
+from netd.cache.counters import Counters
+from netd.cache.near import Fill, Near
+from netd.cache.redis import Greeting, Link, Listener, Replies, Upstream, pack
+from netd.cache.redis_flush import flush
+from netd.cache.redis_login import LogIn
+from netd.cache.redis_memcached import MemcachedPlans
+from netd.cache.redis_pass import CommandPlans
+from netd.cache.redis_plan import Plan, command
+from netd.cache.redis_scripts import NAMES, script
+from netd.cache.redis_session import RedisPort, RedisSession
+from netd.cache.redis_table import Table
+from netd.cache.redis_words import Refused
+from netd.cache.requests import OK, Answer, Command, Flush, Outcome, Problem, Reply, Request, deadline_of
+from netd.cache.resp import RespCodec
+from netd.cache.store import Session
+from netd.listener import Connection
+from netd.runtime import Runtime
+
+INVALIDATE = b"__redis__:invalidate"
+"""The channel on which Redis tells which keys have changed."""
+START_STEP = 0.01
+"""Seconds between two looks whether Redis has been reached, while starting."""
+
+Done = Callable[[Sequence[Answer]], None]
+
+
+class Exchange:
+    """A batch whose answers come from here and there."""
+
+    __slots__ = ("answers", "done", "late", "missing")
+
+    def __init__(self, answers: list[Any], done: Done) -> None:
+        self.answers = answers
+        self.done = done
+        self.missing = 0
+        self.late = False
+
+    def settle(self, place: int, answer: Answer) -> None:
+        """One answer more."""
+        self.answers[place] = answer
+        self.missing -= 1
+        if not self.missing and self.late:
+            self.done(self.answers)
+
+    def result(self) -> list[Any] | None:
+        """The answers if all are there; else they are given to `done` when they are."""
+        if not self.missing:
+            return self.answers
+        self.late = True
+        return None
+
+
+class RedisStore:
+    """A `netd.cache.store.Store` with a Redis behind."""
+
+    def __init__(self, settings: CacheSettings, key: str, runtime: Runtime) -> None:
+        reactor = runtime.reactor
+        self.counters = Counters()
+        self.near: Near | None = None
+        self.prefix = settings.key_prefix.encode()
+        self.settings = settings
+        self._reactor = reactor
+        self.commands = CommandPlans(self.prefix, settings.max_item_size)
+        self._memcached = MemcachedPlans(self.prefix, settings.max_item_size)
+        self._port = RedisPort(LogIn(settings.users, reactor), reactor.seconds)
+        self._listener: Listener | None = None
+        self._listener_id = 0
+        self._flushing: IDelayedCall | None = None
+        greetings: list[Greeting] = [
+            ([(b"SCRIPT", b"LOAD", script(name).text) for name in NAMES], lambda _: ""),
+            ([(b"COMMAND",)], self._learn),
+        ]
+        self.upstream = Upstream(
+            settings.store, settings.timeout, reactor, greetings=greetings, changed=self._links_changed, service=key
+        )
+        if settings.near:
+            self.near = near = Near(settings.max_memory, reactor.seconds, serve_stale=settings.serve_stale)
+            self._listener = Listener(
+                settings.store,
+                settings.timeout,
+                reactor,
+                greetings=[([(b"CLIENT", b"ID")], self._learn_id), ([(b"SUBSCRIBE", INVALIDATE)], _subscribed)],
+                changed=self._links_changed,
+                service=key,
+                heard=self._invalidated,
+                alive=near.alive,
+            )
+
+    # --- life
+
+    async def start(self) -> None:
+        """Connect, and wait for it no longer than a batch would."""
+        self.upstream.start()
+        if self._listener is not None:
+            self._listener.start()
+        deadline = self._reactor.seconds() + self.settings.timeout
+        while self.upstream.link is None and self._reactor.seconds() < deadline:
+            await deferLater(self._reactor, START_STEP)
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        self._forget_flush()
+        self._port.login.stop()
+        await self.upstream.stop()
+        if self._listener is not None:
+            await self._listener.stop()
+
+    def health(self) -> str:
+        """Why Redis is not to be had."""
+        return "" if self.upstream.link is not None else self.upstream.problem
+
+    def stats(self) -> Mapping[str, int | float]:
+        """What was asked, and what the near cache did."""
+        found: dict[str, int | float] = {**self.counters.read(), "redis_connects": self.upstream.connects}
+        if (near := self.near) is not None:
+            found |= {
+                "near_hits": near.hits,
+                "near_misses": near.misses,
+                "near_coalesced": near.coalesced,
+                "near_invalidated": near.invalidated,
+                "near_stale_hits": near.stale_hits,
+                "near_evicted": near.items.evicted,
+                "near_items": len(near.items),
+                "memory_bytes": near.items.used,
+                "memory_limit_bytes": near.items.max_bytes,
+            }
+        return found
+
+    def memcached(self) -> Session:
+        """All memcached clients are alike."""
+        return self
+
+    def redis(self, connection: Connection, codec: RespCodec) -> Session:
+        """A Redis client has a name, a log-in, and perhaps a connection of its own."""
+        return RedisSession(connection, codec.requests, self, self._port)
+
+    # --- the two links
+
+    def _learn(self, replies: Replies) -> str:
+        described = replies[0]
+        if isinstance(described, Problem):
+            return f"Redis refuses COMMAND: {described.text.decode('utf-8', 'replace')}"
+        self.commands.table = Table(described)  # type: ignore[arg-type]  # an array
+        return ""
+
+    def _learn_id(self, replies: Replies) -> str:
+        number = replies[0]
+        if not isinstance(number, int):
+            return f"Redis refuses CLIENT ID: {number!r}"
+        self._listener_id = number
+        return ""
+
+    def _links_changed(self) -> None:
+        """A link is there, or is no more: have Redis track when both are."""
+        near, listener, link = self.near, self._listener, self.upstream.link
+        if near is None or listener is None:
+            return
+        near.end()
+        listening = listener.link
+        if link is None or listening is None:
+            return
+        words = [b"CLIENT", b"TRACKING", b"ON", b"REDIRECT", b"%d" % self._listener_id, b"BCAST", b"NOLOOP"]
+        if self.prefix:
+            words += [b"PREFIX", self.prefix]
+        data = pack(b"CLIENT", b"TRACKING", b"OFF") + pack(*words)
+        link.submit(data, 2, partial(self._tracked, link, listening))
+
+    def _tracked(self, link: Link, listening: Link, replies: Replies) -> None:
+        current = self._listener.link if self._listener is not None else None
+        if self.near is not None and link is self.upstream.link and listening is current and replies[1] == b"OK":
+            self.near.begin()
+
+    def _invalidated(self, message: Reply) -> None:
+        if self.near is None:
+            return
+        if isinstance(message, list):
+            cut = len(self.prefix)
+            self.near.invalidate([key[cut:] for key in message if key.startswith(self.prefix)])
+        else:
+            self.near.invalidate(None)
+
+    # --- as a session
+
+    def close(self) -> None:
+        """Nothing is kept for a connection."""
+
+    def lookup(self, keys: list[bytes], done: Callable[[Found], None]) -> Found | None:
+        near = self.near
+        self.counters.cmd_get += len(keys)
+        if near is not None:
+            if near.fresh:
+                found = near.lookup(keys)
+                if None not in found:
+                    self.counters.get_hits += len(keys)
+                    return found
+                return self._fill(near, keys, found, done)
+            if near.stale:
+                return self._stale(near, keys)
+        link = self.upstream.link
+        if link is None:
+            return [self._away()] * len(keys)
+        link.submit(gets(keys, self.prefix), len(keys), partial(self._found, done))
+        return None
+
+    def write(self, pairs: Pairs, done: Callable[[Results], None]) -> Results | None:
+        self.counters.cmd_set += len(pairs)
+        if self.near is not None:
+            self.near.drop([key for key, _ in pairs])
+        link = self.upstream.link
+        if link is None:
+            return [self._away()] * len(pairs)
+        link.submit(_sets(pairs, self.prefix), len(pairs), done)  # type: ignore[arg-type]  # Redis's replies are results
+        return None
+
+    def _found(self, done: Callable[[Any], None], values: Replies) -> None:
+        misses = values.count(None)
+        self.counters.get_misses += misses
+        self.counters.get_hits += len(values) - misses
+        done(values)
+
+    def _stale(self, near: Near, keys: list[bytes]) -> Found:
+        found = near.items.fetch(keys)
+        near.stale_hits += len(keys) - found.count(None)
+        return [self._away() if value is None else value for value in found]
+
+    def _away(self) -> Problem:
+        return Problem(self.upstream.problem.encode("utf-8", "replace"))
+
+    def _fill(self, near: Near, keys: list[bytes], found: list[Any], done: Callable[[Any], None]) -> Found | None:
+        exchange = Exchange(found, partial(self._found, done))
+        parts: list[_Part] = []
+        for place, value in enumerate(found):
+            if value is None:
+                self._join_or_fill(near, keys[place], place, exchange, parts)
+        self._send(parts)
+        return exchange.result()
+
+    def _join_or_fill(self, near: Near, key: bytes, place: int, exchange: Exchange, parts: "list[_Part]") -> None:
+        exchange.missing += 1
+        waiter = partial(exchange.settle, place)
+        if not near.join(key, waiter):
+            fill = near.fill(key, waiter)
+            parts.append((_fill_of(self.prefix + key), 2, partial(_filled, near, fill)))
+
+    def execute(self, requests: list[Request], done: Done) -> Sequence[Answer] | None:
+        exchange = Exchange([None] * len(requests), done)
+        parts: list[_Part] = []
+        for place, request in enumerate(requests):
+            if request.__class__ is bytes:
+                self._get(request, place, exchange, parts)
+                continue
+            if request.__class__ is tuple:
+                self._set(request, place, exchange, parts)
+                continue
+            try:
+                answer = self._plan(request)
+            except Refused as refused:
+                answer = refused.problem
+            if isinstance(answer, Plan):
+                exchange.missing += 1
+                parts.append(self._part(answer, exchange, place))
+            else:
+                exchange.answers[place] = answer
+        requests.clear()
+        self._send(parts)
+        return exchange.result()
+
+    def _get(self, key: bytes, place: int, exchange: Exchange, parts: "list[_Part]") -> None:
+        """A plain get in a mixed batch."""
+        self.counters.cmd_get += 1
+        near = self.near
+        if near is not None and near.fresh:
+            [value] = near.lookup([key])
+            if value is not None:
+                self.counters.get_hits += 1
+                exchange.answers[place] = value
+            else:
+                self._join_or_fill(near, key, place, exchange, parts)
+        elif near is not None and near.stale:
+            [exchange.answers[place]] = self._stale(near, [key])
+        else:
+            exchange.missing += 1
+            parts.append((command(b"GET", self.prefix + key), 1, partial(_first, exchange, place)))
+
+    def _set(self, pair: tuple[bytes, bytes], place: int, exchange: Exchange, parts: "list[_Part]") -> None:
+        """A plain set in a mixed batch."""
+        self.counters.cmd_set += 1
+        if self.near is not None:
+            self.near.drop(pair[:1])
+        exchange.missing += 1
+        parts.append((_sets([pair], self.prefix), 1, partial(_first, exchange, place)))
+
+    def _send(self, parts: "list[_Part]") -> None:
+        """Send what is to be sent, all of it at once; each part is told its own replies."""
+        if not parts:
+            return
+        link = self.upstream.link
+        if link is None:
+            for _, count, told in parts:
+                told([self._away()] * count)
+        else:
+            data = b"".join([data for data, _, _ in parts])
+            hear = [part[1:] for part in parts]  # what was sent is not kept: a link that is stuck may have much of it
+            link.submit(data, sum([count for count, _ in hear]), partial(_tell, hear))
+
+    def _part(self, plan: Plan, exchange: Exchange, place: int) -> "_Part":
+        """A plan that is sent now."""
+        if self.near is not None:
+            if plan.everything:
+                self.near.drop_all()
+            else:
+                self.near.drop(plan.keys)
+        data, plan.data = plan.data, b""
+        return data, plan.count, partial(self._take, exchange, place, plan)
+
+    def _take(self, exchange: Exchange, place: int, plan: Plan, replies: Replies) -> None:
+        answer = plan.take(replies)
+        if isinstance(answer, Plan):
+            answer.keys = answer.keys or plan.keys
+            self._send([self._part(answer, exchange, place)])
+        else:
+            exchange.settle(place, answer)
+
+    def _plan(self, request: Request) -> "Answer | Plan":
+        if isinstance(request, Command):
+            return self._command(request.words)
+        if isinstance(request, Flush):
+            return self._flush(request)
+        return self._memcached.plan(request)  # type: ignore[arg-type]  # what is left is memcached's
+
+    def _command(self, words: list[bytes]) -> "Answer | Plan":
+        name = words[0].upper()
+        if self.commands.table.refused(name, allow_flush=self.settings.may_flush):
+            raise Refused("this command is not allowed here", b"NOPERM")
+        if name in _FLUSHES:
+            self.counters.cmd_flush += 1
+            return flush(self.prefix, OK)
+        return self.commands.plan(words)
+
+    def _flush(self, request: Flush) -> "Answer | Plan":
+        self.counters.cmd_flush += 1
+        if not self.settings.may_flush:
+            return Outcome.NOT_ALLOWED
+        self._forget_flush()
+        if request.delay <= 0:
+            return flush(self.prefix, Outcome.DONE)
+        seconds = deadline_of(request.delay, time()) - time()
+        self._flushing = self._reactor.callLater(max(0.0, seconds), self._flush_late)
+        return Outcome.DONE
+
+    def _forget_flush(self) -> None:
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+
+    def _flush_late(self) -> None:
+        self._flushing = None
+        exchange = Exchange([None], _nobody)
+        exchange.missing = 1
+        self._send([self._part(flush(self.prefix, Outcome.DONE), exchange, 0)])
+
+
+def _nobody(_: Sequence[Answer]) -> None:
+    """Nobody waits for the answer."""
+
+
+_FLUSHES: Final = frozenset({b"FLUSHDB", b"FLUSHALL"})
+
+
+def gets(keys: list[bytes], prefix: bytes) -> bytes:
+    """GET for each key."""
+    if len(keys) == 1:
+        key = prefix + keys[0]
+        return b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)
+    return b"".join([b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(prefix) + len(key), prefix + key) for key in keys])
+
+
+def _sets(pairs: Pairs, prefix: bytes) -> bytes:
+    """SET for each pair."""
+    return b"".join(
+        [
+            b"*3\r\n$3\r\nSET\r\n$%d\r\n%b%b\r\n$%d\r\n%b\r\n" % (len(prefix) + len(key), prefix, key, len(kept), kept)
+            for key, kept in pairs
+        ]
+    )
+
+
+def _fill_of(key: bytes) -> bytes:
+    return b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n*2\r\n$4\r\nPTTL\r\n$%d\r\n%b\r\n" % (len(key), key, len(key), key)
+
+
+_Part = tuple[bytes, int, Callable[[Replies], None]]
+"""Commands, how many replies they get, and who is told those."""
+
+
+def _tell(parts: list[tuple[int, Callable[[Replies], None]]], replies: Replies) -> None:
+    at = 0
+    for count, told in parts:
+        told(replies[at : at + count])
+        at += count
+
+
+def _filled(near: Near, fill: Fill, replies: Replies) -> None:
+    near.filled(fill, replies[0], replies[1])
+
+
+def _first(exchange: Exchange, place: int, replies: Replies) -> None:
+    exchange.settle(place, replies[0])
+
+
+def _subscribed(replies: Replies) -> str:
+    reply = replies[0]
+    return "" if isinstance(reply, list) else f"Redis refuses SUBSCRIBE: {reply!r}"

@@ -1,0 +1,14 @@
+-- Do what a Redis command does to a string, without the header, and put that back. → the command's own reply
+local kept = redis.call('GET', key)
+local value, flags = read(kept or '')
+local headed = kept and value ~= kept
+if headed then redis.call('SET', key, value, 'KEEPTTL') end
+local words = {}
+for i, word in ipairs(ARGV) do words[i] = word end
+table.insert(words, 2, key)
+local reply = redis.pcall(unpack(words))
+local now = redis.call('GET', key)
+if now and (headed or (string.sub(now, 1, 4) == MARK and now ~= kept)) then
+  redis.call('SET', key, keep(now, flags, 0), 'KEEPTTL')
+end
+return reply

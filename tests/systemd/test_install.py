@@ -1,0 +1,55 @@
+"""What `make install` puts where, and that `make uninstall` takes it away again."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def files(directory: Path) -> set[str]:
+    """Everything below a directory but the environment itself."""
+    found = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if not path.is_dir()}
+    return {path for path in found if not path.startswith("opt/netd/")}
+
+
+def test_units_manual_pages_and_a_configuration_are_in_place(installed: Path) -> None:
+    pages = {f"usr/local/share/man/man{path.suffix[1:]}/{path.name}" for path in (ROOT / "man").glob("*.[1-8]")}
+    units = {f"usr/local/lib/systemd/system/{name}" for name in ("netd.service", "netd@.service", "netd.socket")}
+    assert files(installed) == {"etc/netd/netd.toml", "usr/local/bin/netdctl", *units, *pages}
+    assert (installed / "etc/netd/secrets").stat().st_mode & 0o777 == 0o700
+    assert (installed / "usr/local/bin/netdctl").readlink() == Path("/opt/netd/bin/netdctl")
+
+
+def test_nothing_installed_remembers_where_it_was_made(installed: Path) -> None:
+    found = subprocess.run(
+        ["grep", "--recursive", "--files-with-matches", "--fixed-strings", "--regexp", str(ROOT), installed],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.stdout.splitlines() == []
+
+
+def test_its_programs_are_compiled_beforehand(installed: Path) -> None:
+    (site,) = (installed / "opt/netd/lib").glob("python3.*/site-packages")
+    sources = {path.stem for path in (site / "netd").glob("*.py")}
+    assert {path.name.split(".")[0] for path in (site / "netd/__pycache__").glob("*.pyc")} == sources
+
+
+def test_uninstalling_leaves_configuration_and_secrets(installed: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(installed, copy, symlinks=True, copy_function=lambda a, b: Path(b).hardlink_to(a))
+    (copy / "etc/netd/secrets/redis").write_text("secret")
+    subprocess.run(["make", "--silent", "uninstall", f"DESTDIR={copy}"], cwd=ROOT, check=True, capture_output=True)
+    assert files(copy) == {"etc/netd/netd.toml", "etc/netd/secrets/redis"}
+    assert not (copy / "opt/netd").exists()
+
+
+def test_an_interpreter_that_the_service_could_not_see_is_not_used(installed: Path) -> None:
+    home = next(
+        line.partition(" = ")[2]
+        for line in (installed / "opt/netd/pyvenv.cfg").read_text().splitlines()
+        if line.startswith("home")
+    )
+    assert not home.startswith(("/root", "/home"))
