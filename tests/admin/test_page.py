@@ -30,6 +30,8 @@ listen = "127.0.0.1:0"
 [echo.small]
 listen = "127.0.0.1:0"
 max_connections = 1
+[cache.main]
+listen_memcached = "127.0.0.1:0"
 """
 
 
@@ -117,6 +119,19 @@ def test_charts_are_drawn_and_say_their_newest_value(page: Page, netd: Netd) -> 
             "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(Boolean)"
         )
         assert inked
+
+
+def test_a_cache_is_drawn_as_it_says_itself(page: Page, netd: Netd) -> None:
+    chart = page.locator('section#cache\\.main [data-chart="Hit ratio"]')
+    expect(chart.locator("output")).to_have_text("\N{EN DASH}")
+    with connect(netd, "cache.main") as client:
+        client.sendall(b"set a 0 0 1\r\nx\r\n")
+        assert client.recv(100) == b"STORED\r\n"
+        client.sendall(b"get a\r\nget b\r\nget c\r\nget d\r\n")
+        expect(chart.locator("output")).to_have_text("25 %")
+    figure = page.locator("section#cache\\.main details tbody tr").filter(has_text="get misses")
+    expect(figure.locator("td").first).to_have_text("3")
+    assert "Keys not found" in (figure.text_content() or "")
 
 
 def test_a_refused_client_shows_at_once(page: Page, netd: Netd) -> None:
