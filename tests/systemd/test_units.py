@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 
@@ -95,6 +96,21 @@ def test_it_stops_as_asked(netd: Unit) -> None:
     netd.box.run("systemctl", "stop", "netd")
     unit = netd.box.show("netd")
     assert (unit["ActiveState"], unit["Result"], unit["ExecMainStatus"]) == ("inactive", "success", "0")
+
+
+def test_a_drain_has_the_time_the_configuration_gives_whatever_the_unit_says(netd: Unit) -> None:
+    netd.drop_in("[Service]\nTimeoutStopSec=1s\nWatchdogSec=1s\n")
+    netd.start('[daemon]\ndrain_timeout = "4s"\n' + ECHO)
+    with netd.box.connect(8001) as client:
+        netd.box.run("systemctl", "stop", "--no-block", "netd")
+        with suppress(ConnectionError):
+            while True:  # the client never comes to an end
+                client.sendall(b"more")
+                if client.recv(4) != b"more":
+                    break
+    netd.box.wait_until(lambda: netd.box.show("netd")["ActiveState"] == "inactive", "stopped")
+    assert netd.box.show("netd")["Result"] == "success"
+    assert "cutting 1 connection(s) that did not finish" in netd.messages
 
 
 def test_a_reload_is_waited_for_and_tells_what_it_did(netd: Unit) -> None:
