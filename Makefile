@@ -20,7 +20,7 @@ SYSTEM_PATH = PATH="$$PATH:/usr/sbin:/sbin"
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help run test test-systemd lint bench install uninstall lock clean tools
+.PHONY: help run test test-systemd faults lint bench install uninstall lock clean tools
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | while IFS='	' read -r name what; do printf '  make %-12s %s\n' "$$name" "$$what"; done
@@ -31,6 +31,9 @@ run: .venv/.runtime ## start netd in the foreground (CONFIG=config/dev.toml); Ct
 test: tools lint ## install what the tests need, then lint and run them (ARGS='-k echo')
 	@$(SYSTEM_PATH) .venv/bin/python -m pytest $(ARGS)
 
+faults: tools .venv/.dev ## the long tests of what can break: crashes, alarms, lost quorums (ARGS='-k cluster')
+	@$(SYSTEM_PATH) .venv/bin/python -m pytest tests/faults $(ARGS)
+
 lint: .venv/.dev ## ruff and mypy
 	@.venv/bin/ruff check --quiet
 	@.venv/bin/ruff format --quiet --check
@@ -39,6 +42,7 @@ lint: .venv/.dev ## ruff and mypy
 test-systemd: tools .venv/.dev ## the unit files under the real systemd alone; they are part of `make test` too
 	@$(SYSTEM_PATH) .venv/bin/python -m pytest tests/systemd $(ARGS)
 
+bench: TOOLS += /usr/include/amqp.h=librabbitmq-dev
 bench: .venv/.bench tools ## measure netd beside its peers (ARGS='--help')
 	@$(MAKE) --silent --no-print-directory -C benchmarks
 	@$(SYSTEM_PATH) .venv/bin/python -m benchmarks $(ARGS)

@@ -8,7 +8,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-PACKAGES = ("netd", "Twisted", "txredisapi", "hiredis", "uvloop", "gevent", "asyncssh", "cryptography")
+from benchmarks.runner import BUILD
+
+PACKAGES = ("netd", "Twisted", "txredisapi", "hiredis", "pika", "uvloop", "gevent", "asyncssh", "cryptography")
 
 # Where programs are, with those that only root has in his PATH.
 SYSTEM = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
@@ -49,6 +51,7 @@ def versions(python: str) -> dict[str, str]:
         "memcached": _first_match(r"^memcached (\S+)", _output("memcached", "--version")),
         "redis": _first_match(r"v=(\S+)", _output("redis-server", "--version")),
         "nutcracker": _first_match(r"nutcracker-(\S+)", _output("nutcracker", "--version")),
+        "librabbitmq": _first_match(r"^(\S+)$", _output(str(BUILD / "rabbitload"), "--version")),
         "OpenSSH": openssh,
         "C compiler": compiler,
     }

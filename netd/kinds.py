@@ -56,6 +56,7 @@ def _load(path: str) -> object:
 KINDS: Mapping[str, Kind] = {
     "echo": Kind("netd.echo.config:EchoSettings", "netd.echo.service:EchoService"),
     "cache": Kind("netd.cache.config:CacheSettings", "netd.cache.service:CacheService"),
+    "bridge": Kind("netd.bridge.config:BridgeSettings", "netd.bridge.service:BridgeService"),
     "ssh": Kind("netd.ssh.config:SshSettings", "netd.ssh.service:SshService", ctl="netd.ssh.ctl:ssh"),
 }
 _ADMIN = Kind("netd.admin.config:AdminSettings", "netd.admin.service:AdminService", ctl="netd.admin.ctl:verbs")

@@ -401,7 +401,7 @@ class Listener:
         quiet = now - connection.quiet_since
         if connection.closing:
             self.closing = True
-            taken = _bytes_taken(connection.transport)
+            taken = bytes_taken(connection.transport)
             if taken != self._taken.get(connection.id):
                 self._taken[connection.id] = taken
                 connection.quiet_since = now
@@ -432,7 +432,7 @@ def _host_of(address: IAddress) -> str:
     return ""
 
 
-def _bytes_taken(transport: ITransport) -> int:
+def bytes_taken(transport: ITransport) -> int:
     """How many bytes the peer's kernel has acknowledged; 0 where the kernel does not say, as for unix sockets."""
     connected = getattr(transport, "socket", None)
     if connected is None or connected.family == socket.AF_UNIX:

@@ -387,6 +387,10 @@ class ListenerSettings(Settings):
     own_login: ClassVar[bool] = False
     """Whether clients of this kind log in, so that its ports are never unprotected."""
 
+    def changes(self, other: "ListenerSettings") -> set[str]:
+        """The keys by which two tables of a kind differ."""
+        return {name for name in type(self).model_fields if getattr(self, name) != getattr(other, name)}
+
     def digest_files(self) -> str:
         """Of what the TLS files hold, so that a reload sees that a certificate was renewed."""
         if self.tls is None:
@@ -416,6 +420,10 @@ class ListenerSettings(Settings):
             return {}
         reachable = {name: [each for each in found if not each.local] for name, found in self.listens().items()}
         return {name: found[0] for name, found in reachable.items() if found}
+
+
+SHARED = frozenset(ListenerSettings.model_fields)
+"""The keys of every kind's table: a listener goes over to other values of these in place."""
 
 
 class DaemonSettings(Settings):

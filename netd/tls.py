@@ -19,11 +19,11 @@ def make_context(settings: TlsSettings) -> CertificateOptions:
 
     Raises TlsUnusable, its text beginning with the key: "certificate: …".
     """
-    chain = [X509.from_cryptography(each) for each in _certificates("certificate", settings.certificate)]
-    key = _private_key("private_key", settings.private_key)
+    chain = [X509.from_cryptography(each) for each in read_certificates("certificate", settings.certificate)]
+    key = read_private_key("private_key", settings.private_key)
     trust = None
     if settings.client_ca is not None:
-        authorities = _certificates("client_ca", settings.client_ca)
+        authorities = read_certificates("client_ca", settings.client_ca)
         trust = trustRootFromCertificates([Certificate(X509.from_cryptography(each)) for each in authorities])
     options = CertificateOptions(privateKey=key, certificate=chain[0], extraCertChain=chain[1:], trustRoot=trust)
     try:
@@ -47,14 +47,16 @@ def _read(key: str, pem: Secret) -> bytes:
         raise TlsUnusable(f"{key}: {pem.path}: not a PEM file") from None
 
 
-def _certificates(key: str, pem: Secret) -> list[x509.Certificate]:
+def read_certificates(key: str, pem: Secret) -> list[x509.Certificate]:
+    """The certificates of a PEM file, at least one; raises TlsUnusable."""
     try:
         return x509.load_pem_x509_certificates(_read(key, pem))
     except ValueError:
         raise TlsUnusable(f"{key}: {_source(pem)}: holds no certificate in PEM form") from None
 
 
-def _private_key(key: str, pem: Secret) -> PKey:
+def read_private_key(key: str, pem: Secret) -> PKey:
+    """The key of a PEM file; raises TlsUnusable."""
     try:
         return PKey.from_cryptography_key(load_pem_private_key(_read(key, pem), password=None))  # type: ignore[arg-type]  # DSA and the like are refused by OpenSSL
     except TypeError:

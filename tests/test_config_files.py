@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from netd.admin.config import AdminSettings
+from netd.bridge.config import BrokerTlsSettings, PublishSettings, SubscribeSettings
 from netd.cache.config import CacheUserSettings
 from netd.config import load, parse
 from netd.kinds import KINDS
@@ -20,9 +21,13 @@ EXAMPLES = {
     "allow",
     "allow_flush",
     "audit_log",
+    "broker_tls",
     "commands",
+    "content_type",
+    "expiration",
     "hosts",
     "penalty_exempt",
+    "priority",
     "socket",
     "socket_group",
     "tls",
@@ -71,6 +76,9 @@ def test_the_values_shown_are_the_defaults() -> None:
     ("kind", "shown", "model"),
     [
         ("echo", lambda table: table["tls"], TlsSettings),
+        ("bridge", lambda table: table["broker_tls"], BrokerTlsSettings),
+        ("bridge", lambda table: table["publish"]["hello"], PublishSettings),
+        ("bridge", lambda table: table["subscribe"]["hello"], SubscribeSettings),
         ("ssh", lambda table: table["limits"], LimitSettings),
         ("cache", lambda table: table["users"]["app"], CacheUserSettings),
         ("ssh", lambda table: table["users"]["ops"], UserSettings),

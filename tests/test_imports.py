@@ -27,7 +27,7 @@ WITHOUT_TWISTED = [
     r"netd/kinds\.py",
     r"netd/\w+/config\.py",
     r"netd/cache/(memcached\w*|resp|requests|batch|layout|items|counters)\.py",
-    r"netd/bridge/lines\.py",
+    r"netd/bridge/(blocks|envelope|fields|frames|ledger|lines|messages|queuerows|shares|spoolfile)\.py",
     r"netd/ssh/terminal\.py",
 ]
 """Configuration models and codecs."""

@@ -1,7 +1,7 @@
 """A [cache.NAME] table at work."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 from netd.cache.commands import COMMANDS
@@ -19,6 +19,7 @@ from netd.config import ServiceConfig
 from netd.listener import Listener, Port
 from netd.runtime import Runtime
 from netd.service import Service
+from netd.settings import SHARED
 
 
 class CacheService(Service):
@@ -32,19 +33,17 @@ class CacheService(Service):
         self.sample = Sample()
         self.settings = settings = cast("CacheSettings", config.settings)
         self.store = _make_store(settings, config.key, runtime)
-        ports = [
-            Port(f"{config.key}.{name}", addresses, build)
-            for name, addresses, build in (
-                ("listen_memcached", settings.listen_memcached, self._memcached),
-                ("listen_redis", settings.listen_redis, self._redis),
-            )
-            if addresses
-        ]
-        listener = Listener(config.key, ports, settings, runtime)
+        listener = Listener(config.key, self._ports(settings), settings, runtime)
         self._commands = MemcachedCommands(
             settings.max_item_size, ServiceFacts(settings, self.store, listener, runtime)
         )
         self.listeners = [listener]
+
+    def _ports(self, settings: CacheSettings) -> list[Port]:
+        return [
+            Port(f"{self.key}.listen_memcached", settings.listen_memcached or (), self._memcached),
+            Port(f"{self.key}.listen_redis", settings.listen_redis or (), self._redis),
+        ]
 
     def _memcached(self) -> Conversation:
         codec = MemcachedCodec(self._commands)
@@ -78,6 +77,18 @@ class CacheService(Service):
     async def prepare(self) -> None:
         await self.store.start()
         await super().prepare()
+
+    async def adapt(self, config: ServiceConfig) -> Callable[[], None] | None:
+        settings = cast("CacheSettings", config.settings)
+        if self.settings.changes(settings) - SHARED - {"listen_memcached", "listen_redis"}:
+            return None  # another store
+        serve = await self.listeners[0].prepare(self._ports(settings), settings)
+
+        def commit() -> None:
+            self.settings = settings
+            serve()
+
+        return commit
 
     async def stop(self) -> None:
         await super().stop()

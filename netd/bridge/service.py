@@ -1,0 +1,203 @@
+"""A [bridge.NAME] table at work: ports, lanes, the spool and a broker, put together and taken apart in order."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import cast
+
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from netd.bridge.broker import Broker, BrokerState
+from netd.bridge.config import BridgeSettings
+from netd.bridge.embedded import EmbeddedBroker
+from netd.bridge.lane import Lane
+from netd.bridge.publish import PublishConnection, PublishPort
+from netd.bridge.spool import Spool
+from netd.bridge.spoolfile import LaneRow, SpoolFailed, SpoolFile, SpoolInUse
+from netd.bridge.subscribe import AnsweringSubscriber, SubscribePort, TcpSubscriber
+from netd.bridge.thread import SpoolThread
+from netd.config import ServiceConfig
+from netd.listener import Listener, Port
+from netd.runtime import CannotStart, Runtime
+from netd.service import Service
+from netd.settings import SHARED
+
+DRAIN_TICK = 0.05
+"""Seconds between two looks whether the broker has answered for what it was given."""
+
+_log = Logger()
+
+
+class BridgeService(Service):
+    """Lines in and out of a broker."""
+
+    kind = "bridge"
+    thread = SpoolThread
+
+    def __init__(self, config: ServiceConfig, runtime: Runtime) -> None:
+        super().__init__(config, runtime)
+        self.settings = cast("BridgeSettings", config.settings)
+        clock = runtime.reactor
+        self.publish_ports = {name: PublishPort(name, each) for name, each in self.settings.publish.items()}
+        self.subscribe_ports = {
+            name: SubscribePort(name, each, clock) for name, each in self.settings.subscribe.items()
+        }
+        self.lanes: list[Lane] = []
+        self.broker: Broker | None = None
+        self._thread = self.thread(clock, config.key)
+        self.spool = Spool(
+            runtime.state_dir / f"{config.key}.spool",
+            self.settings.spool_limit,
+            clock,
+            self._thread.call,
+            self._spool_changed,
+        )
+        self._had_problem = ""
+        self._closed = False
+        self.listeners = [Listener(config.key, list(self._ports()), self.settings, runtime)]
+
+    def _ports(self) -> Iterator[Port]:
+        for name, incoming in self.publish_ports.items():
+            key = f"{self.key}.publish.{name}.listen"
+            yield Port(key, incoming.settings.listen, partial(PublishConnection, incoming))
+        for name, outgoing in self.subscribe_ports.items():
+            key = f"{self.key}.subscribe.{name}.listen"
+            connection = TcpSubscriber if outgoing.settings.ack == "tcp" else AnsweringSubscriber
+            yield Port(key, outgoing.settings.listen, partial(connection, outgoing))
+
+    # --- life
+
+    async def prepare(self) -> None:
+        self._thread.start()
+        await self._open_spool()
+        broker = self.broker = self._make_broker()
+        await broker.start()
+        for lane in self.lanes:
+            lane.open(broker)
+        for port in self.subscribe_ports.values():
+            port.open(broker)
+        await super().prepare()
+
+    async def adapt(self, config: ServiceConfig) -> Callable[[], None]:
+        settings = cast("BridgeSettings", config.settings)
+        if lasting := self.settings.changes(settings) - SHARED:
+            raise CannotStart(f"{self.key}: {', '.join(sorted(lasting))}: needs a restart")
+        serve = await self.listeners[0].prepare(list(self._ports()), settings)
+
+        def commit() -> None:
+            self.settings = settings
+            serve()
+
+        return commit
+
+    async def _open_spool(self) -> None:
+        try:
+            rows = await self.spool.open()
+            for port in self.publish_ports.values():
+                row = await self.spool.read(partial(SpoolFile.lane_for, route=port.route))
+                lane = self._add_lane(row, confirmed=port.confirmed)
+                port.open(lane, self.spool)
+        except SpoolInUse:
+            raise CannotStart(f"{self.key}: {self.spool.path}: in use by another process") from None
+        except SpoolFailed as error:
+            raise CannotStart(f"{self.key}: {self.spool.path}: {error}") from None
+        known = {lane.row.id for lane in self.lanes}
+        for row in rows:  # accepted under a configuration that was: delivered as was promised then
+            if row.id not in known and row.next > row.released + 1:
+                self._add_lane(row)
+        if backlog := sum(lane.backlog for lane in self.lanes):
+            _log.info("{backlog} message(s) wait in the spool", backlog=backlog, service=self.key)
+
+    def _add_lane(self, row: LaneRow, *, confirmed: bool = False) -> Lane:
+        lane = Lane(row, self.spool, self.runtime.reactor, confirmed=confirmed)
+        self.lanes.append(lane)
+        return lane
+
+    def _make_broker(self) -> Broker:
+        if self.settings.embedded:
+            return EmbeddedBroker(self.settings.queues(), self.spool, self.runtime.reactor)
+        from netd.bridge.rabbit import RabbitBroker  # noqa: PLC0415 - pika takes a while to import
+
+        return RabbitBroker(self.settings, self.runtime, self.key)
+
+    async def drain(self) -> None:
+        """Take nothing new, say what is to be said, and let the broker answer for what it has been given."""
+        await super().drain()
+        await self.spool.flushed()
+        for lane in self.lanes:
+            lane.pause()
+        while any(lane.on_way for lane in self.lanes):
+            await deferLater(self.runtime.reactor, DRAIN_TICK)
+
+    async def stop(self) -> None:
+        """Close everything at once; what is committed stays."""
+        await super().stop()
+        await self._close()
+
+    async def _close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        for lane in self.lanes:
+            lane.close()
+        if self.broker is not None:
+            await self.broker.stop()
+            self.broker = None
+        await self.spool.close()
+        self._thread.stop()
+
+    # --- room
+
+    def _spool_changed(self) -> None:
+        problem = self.spool.problem
+        if problem != self._had_problem:
+            if problem:
+                _log.warn("lines wait: {problem}", problem=problem, service=self.key)
+            else:
+                _log.info("lines are taken again", service=self.key)
+            self._had_problem = problem
+            for connection in self._publishers():
+                connection.spool_changed()
+        if self.spool.crowded:
+            for connection in self._publishers():
+                connection.pause_for_pressure()
+        elif not self.spool.pressure:
+            for port in self.publish_ports.values():
+                talkers, port.talkers = port.talkers, set()
+                for connection in talkers:
+                    connection.pressure_over()
+
+    def _publishers(self) -> list[PublishConnection]:
+        found = (each for listener in self.listeners for each in listener.connections.values())
+        return [each for each in found if isinstance(each, PublishConnection)]
+
+    # --- how it does
+
+    def health(self) -> str:
+        if self.spool.problem:
+            return self.spool.problem
+        state = self.broker.state if self.broker is not None else BrokerState("away", "not started")
+        if state.state != "up":
+            return f"{state.name}: {state.state}: {state.reason}"
+        problems = [f"{lane.row.route.port}: {lane.problem}" for lane in self.lanes if lane.problem and lane.backlog]
+        return problems[0] if problems else ""
+
+    def stats(self) -> Mapping[str, int | float]:
+        outgoing = self.subscribe_ports.values()
+        oldest = min((lane.oldest for lane in self.lanes if lane.oldest is not None), default=None)
+        return {
+            **{name: sum(int(getattr(lane, name)) for lane in self.lanes) for name in COUNTERS},
+            "backlog": sum(lane.backlog for lane in self.lanes),
+            "oldest_seconds": max(0.0, time.time() - oldest) if oldest is not None else 0.0,
+            "dead_letters": self.spool.dead_letters,
+            "spool_bytes": self.spool.used,
+            "commits": self.spool.commits,
+            "delivered": sum(port.delivered for port in outgoing),
+            "acknowledged": sum(port.acknowledged for port in outgoing),
+            "given_back": sum(port.given_back for port in outgoing),
+        }
+
+
+COUNTERS = ("accepted", "durable", "published", "confirmed", "returned", "refused")
+"""Of a lane, in the order a message comes by them."""

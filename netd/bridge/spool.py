@@ -1,0 +1,364 @@
+"""The durable queue between publish ports and the broker: what a line answered `+OK` rests on.
+
+The way of a message
+
+    received → spooled (committed, synced; `+OK`) → published → confirmed | returned | refused → released
+
+`Lane` walks it; this module answers for the second step and the last.
+
+Why a committed line is on disk
+
+1. The lines that arrive while a commit is under way are committed together by the next one (group commit): one
+   transaction, and one sync of SQLite's log of changes (WAL, `synchronous = FULL`), for all of them. SQLite appends the
+   changed pages, then a commit mark, then calls fdatasync, and only then returns. `committed()` is called after that,
+   and nothing else leads to a `+OK`.
+2. After a crash SQLite takes from the log whatever is whole up to the last commit mark: each page there is chained to
+   the ones before it by a checksum. What was synced is whole, on a disk that keeps what it synced. What was not may be
+   there or not; nobody was told.
+3. Pages go from the log to the database by a checkpoint: log synced, pages written, database synced, and only then is
+   the log begun anew. A crash in between does it again.
+4. The names of the files are synced with their directories when the spool is made.
+
+When a commit fails, nothing is known: the kernel tells of a failed sync once, then takes the pages that it could not
+write for clean, and the next sync succeeds without having written them. So a failed transaction is neither taken for
+absent nor for done. The file is closed, opened anew, so that SQLite reads its log again, and everything that was found
+there is moved into the database by a checkpoint, whose own sync must succeed: from then on the log is empty, and what
+is in the database is on disk or was never committed. Then the *same* changes are written once more, as a new
+transaction into a new log. Every change may be done twice with the same result (rows have their keys before they are
+written), so whichever of the two is found after a crash, it is right. Until that succeeds no `+OK` is said, reading
+stops (`*WAIT`), and it is tried again every second. Lines that wait for it stay in memory, and are bounded.
+
+When the disk is full, what gives room (released blocks, dead letters for them) is written apart from what takes room,
+by the help of a reserve: a file that is removed in need. Else the disk could stay full although the broker takes
+everything, because a deletion needs room in the log first.
+
+Released blocks are not worth a sync of their own: a release is written with the next commit, or after a moment. Lost in
+a crash, it makes a block go out once more, each message with the `x-netd-id` it had.
+
+A block on disk is verified by its checksum when it is read, not when the spool is opened: a gigabyte of backlog opens
+at once. One that is damaged goes to the dead letters with its bytes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from netd.bridge.spoolfile import LaneRow, SpoolFailed, SpoolFile, Work
+
+WAITING_LIMIT = 8 << 20
+"""Bytes that may wait for a commit before reading pauses: some tens of milliseconds of a disk's time."""
+WAITING_MOST = 16 << 20
+"""The same before everybody's reading pauses, not only that of who sends just then."""
+RELEASE_DELAY = 0.25
+"""Seconds that what nobody waits for may wait for a commit to go with."""
+MEASURE_EVERY = 32
+"""Commits after which it is asked again how much the file holds: the question costs a tenth of a sync."""
+NEVER = float("inf")
+RETRY_DELAY = 1.0
+"""Seconds between two attempts to write again after a failure."""
+FULL_MARGIN = 20
+"""A spool that has reached its limit takes lines again once a twentieth of it is free."""
+
+T = TypeVar("T")
+InThread = Callable[[Callable[[], T]], "Deferred[T]"]
+
+_log = Logger()
+
+
+class Change(Protocol):
+    """Something to be committed."""
+
+    grows: bool
+    """Whether it takes room; what only gives room is written even when the disk is full."""
+
+    def seal(self) -> Work:
+        """What to do in the transaction, which begins now: nothing can be added from here on."""
+
+    def committed(self) -> None:
+        """It is on disk."""
+
+
+@dataclass(slots=True)
+class Plain:
+    """A change that is complete from the beginning."""
+
+    work: Work
+    done: Callable[[], object] = lambda: None
+    grows: bool = False
+
+    def seal(self) -> Work:
+        return self.work
+
+    def committed(self) -> None:
+        self.done()
+
+
+class Spool:
+    """Group commit to a `SpoolFile` on a thread of its own, and whether there is room for more.
+
+    `changed` is called whenever `pressure` or `problem` may have changed.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        limit: int,
+        clock: IReactorTime,
+        in_thread: Callable[[Callable[[], T]], "Deferred[T]"],
+        changed: Callable[[], object],
+    ) -> None:
+        self.path = path
+        self.used = 0
+        """Bytes on disk, about."""
+        self.commits = 0
+        self._limit = limit
+        self._clock = clock
+        self._in_thread: InThread[object] = in_thread  # type: ignore[assignment]  # mypy has no word for a generic attribute
+        self._changed = changed
+        self._file: SpoolFile | None = None
+        self._gathering: list[Change] = []
+        self._gathering_size = 0
+        self._committing: list[Change] = []
+        self._committing_size = 0
+        self._busy = False
+        self._due = NEVER
+        self._timer: IDelayedCall | None = None
+        self._failure = ""
+        self._full = False
+        self._over = False
+        self._closing = False
+        self._idle: list[Deferred[None]] = []
+
+    # --- whether there is room
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that are not on disk yet."""
+        return self._gathering_size + self._committing_size
+
+    @property
+    def pressure(self) -> bool:
+        """Whether who sends should pause for a moment."""
+        return self._gathering_size + self._committing_size > WAITING_LIMIT
+
+    @property
+    def problem(self) -> str:
+        """Why nothing more can be taken, in a line; "" when all is well."""
+        if self._failure:
+            return f"the spool cannot be written: {self._failure}"
+        return "the spool is full: spool_limit" if self._over else ""
+
+    # --- life
+
+    async def open(self) -> list[LaneRow]:
+        """Open the file; raises SpoolFailed or SpoolInUse."""
+        self._file = await self._call(lambda: SpoolFile(self.path))
+        self.used = await self._call(self._file.used)
+        self._check_limit()
+        return self._file.lanes()
+
+    async def close(self) -> None:
+        """Commit what waits, if that can be, and close the file."""
+        self._closing = True
+        if not self._failure:
+            await self.flushed()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._file is not None:
+            file, self._file = self._file, None
+            await self._call(partial(_close, file))
+
+    def flushed(self) -> "Deferred[None]":
+        """Fires once all that is known now has been committed."""
+        waiting: Deferred[None] = Deferred()
+        if not (self._gathering or self._committing):
+            waiting.callback(None)
+        else:
+            self._idle.append(waiting)
+            self._due = self._clock.seconds()
+            self._schedule()
+        return waiting
+
+    def _call(self, work: Callable[[], T]) -> "Deferred[T]":
+        return self._in_thread(work)  # type: ignore[return-value]
+
+    def read(self, work: Callable[[SpoolFile], T]) -> "Deferred[T]":
+        """Ask the file something; fails with SpoolFailed."""
+        return self._call(lambda: work(self.file))
+
+    @property
+    def file(self) -> SpoolFile:
+        """The open file, for use on its thread."""
+        if self._file is None:
+            raise SpoolFailed("closed")
+        return self._file
+
+    # --- commits
+
+    def write(self, change: Change, size: int = 0, *, within: float = 0.0) -> None:
+        """Have a change committed, together with what else comes until then; it may wait `within` seconds for that."""
+        self._gathering.append(change)
+        if size:
+            self.grow(size)
+        due = self._clock.seconds() + within
+        if due < self._due:
+            self._due = due
+            self._schedule()
+
+    @property
+    def dead_letters(self) -> int:
+        """How many there are."""
+        return self._file.dead_total if self._file is not None else 0
+
+    def grow(self, size: int) -> None:
+        """A change that waits has become larger."""
+        before = self._gathering_size + self._committing_size
+        self._gathering_size += size
+        if before <= WAITING_MOST < before + size:
+            self._changed()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether even those should pause who have not sent anything just now."""
+        return self._gathering_size + self._committing_size > WAITING_MOST
+
+    def _schedule(self) -> None:
+        """Begin when something is due: at the earliest once this turn's connections have all been read."""
+        if self._busy or self._failure or self._due == NEVER:
+            return
+        delay = max(0.0, self._due - self._clock.seconds())
+        if self._timer is None:
+            self._timer = self._clock.callLater(delay, self._begin)
+        else:
+            self._timer.reset(delay)
+
+    def _begin(self) -> None:
+        self._timer = None
+        if self._busy or self._file is None:
+            return  # what is due stays due, and begins when the thread is free
+        self._due = NEVER
+        self._busy = True
+        self._committing += self._gathering
+        self._committing_size += self._gathering_size
+        self._gathering = []
+        self._gathering_size = 0
+        works = [change.seal() for change in self._committing]
+        if self._failure:
+            shrinking = [work for change, work in zip(self._committing, works, strict=True) if not change.grows]
+            call: Callable[[], int | None] = partial(
+                _recover, self._file, works, shrinking, self._committing_size, full=self._full
+            )
+        else:
+            measure = self._over or self.commits % MEASURE_EVERY == 0
+            call = partial(_transact, self._file, works, measure=measure)
+        self._in_thread(call).addCallbacks(self._committed, self._failed).addErrback(self._broken)
+
+    def _committed(self, used: object) -> None:
+        self._busy = False
+        done, self._committing = self._committing, []
+        self.used = int(str(used)) if used is not None else self.used + self._committing_size
+        self._committing_size = 0
+        self.commits += 1
+        if self._failure:
+            _log.info("the spool {path} is written again", path=str(self.path))
+            self._failure = ""
+            self._full = False
+        for change in done:
+            change.committed()
+        self._check_limit()
+        self._changed()
+        if self._file is not None and self._file.wants_checkpoint:
+            self._busy = True
+            self._in_thread(self._file.checkpoint).addCallbacks(self._checkpointed, self._failed).addErrback(
+                self._broken
+            )
+        else:
+            self._next()
+
+    def _checkpointed(self, _: object) -> None:
+        self._busy = False
+        self._next()
+
+    def _next(self) -> None:
+        if self._gathering:
+            self._schedule()
+        else:
+            idle, self._idle = self._idle, []
+            for waiting in idle:
+                waiting.callback(None)
+
+    def _failed(self, failure: Failure) -> None:
+        """Nothing is known of what was to be written: write it again, from the beginning."""
+        error = failure.value
+        if not isinstance(error, SpoolFailed):
+            failure.raiseException()
+        self._busy = False
+        if str(error) != self._failure:
+            _log.error("the spool {path} cannot be written: {reason}", path=str(self.path), reason=str(error))
+        first = not self._failure
+        self._failure = str(error)
+        self._full = self._full or error.full
+        if error.shrunk:
+            written = [change for change in self._committing if not change.grows]
+            self._committing = [change for change in self._committing if change.grows]
+            for change in written:
+                change.committed()
+        if self._closing:
+            idle, self._idle = self._idle, []
+            for waiting in idle:
+                waiting.callback(None)
+            return
+        self._timer = self._clock.callLater(0 if first and self._full else RETRY_DELAY, self._begin)
+        self._changed()
+
+    def _broken(self, failure: Failure) -> None:
+        """A mistake of ours: what was not committed never will be, and nobody is told that it was."""
+        _log.failure("unexpected error of the spool {path}", failure, path=str(self.path))
+        self._failure = f"unexpected error: {failure.getErrorMessage()}"
+        self._changed()
+
+    def _check_limit(self) -> None:
+        if not self._limit:
+            return
+        taken = self.used + self.waiting
+        self._over = taken >= (self._limit - self._limit // FULL_MARGIN if self._over else self._limit)
+
+
+# --- on the thread
+
+
+def _transact(file: SpoolFile, works: Sequence[Work], *, measure: bool) -> int | None:
+    file.commit(works)
+    return file.used() if measure else None
+
+
+def _recover(file: SpoolFile, works: Sequence[Work], shrinking: Sequence[Work], size: int, *, full: bool) -> int:
+    """Find out what is on disk, and write again what may not be; raises SpoolFailed as long as that cannot be."""
+    if full:
+        file.give_up_reserve()
+    file.reopen()
+    if full:
+        file.commit(shrinking)
+        file.checkpoint(everything=True)
+        if not file.has_room(size):
+            raise SpoolFailed("the disk is full", full=True, shrunk=True)
+    file.commit(works)
+    file.keep_reserve()
+    return file.used()
+
+
+def _close(file: SpoolFile) -> None:
+    try:
+        file.checkpoint(everything=True)
+    except SpoolFailed:
+        pass  # what is committed is in its log of changes
+    finally:
+        file.close()

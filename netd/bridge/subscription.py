@@ -1,0 +1,219 @@
+"""One consumer at a RabbitMQ queue: a channel with a prefetch, whose end gives back all that is not settled.
+
+A channel's delivery tags begin at 1, a subscription's never begin again: those of each channel go on where the last
+one's ended. What ends a channel (the connection, the queue, the broker's limit on how long a message may stay
+unacknowledged) interrupts the subscription; it then tries again, for as long as it takes, until the queue is there.
+A consumer that the broker cancels keeps its channel and what was delivered there; the channel is closed, so that it all
+comes again from wherever the queue is now.
+"""
+
+import struct
+from collections.abc import Mapping, Sequence
+from random import uniform
+from typing import cast
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from netd.bridge.amqp import AmqpConnection, Channel, ChannelClosed, ConnectionEnded
+from netd.bridge.broker import Consumer, Declaration
+from netd.bridge.fields import FieldError, Properties, Reader
+from netd.bridge.frames import BASIC_ACK, BASIC_NACK, FRAME_END, METHOD, Content, Event
+from netd.bridge.ledger import Ledger
+from netd.bridge.link import Link
+from netd.bridge.messages import Delivery, Details
+from netd.runtime import Reactor
+
+FIRST_WAIT, LONGEST_WAIT = 0.25, 5.0
+"""Seconds between two looks for a queue that is not there."""
+
+MULTIPLE, REQUEUE = 1, 2
+"""Bits of basic.ack and basic.nack."""
+
+_SETTLE = struct.Struct(">BHI4sQBB")
+_TAG = struct.Struct(">QB")
+
+_log = Logger()
+
+
+class RabbitDelivery:
+    """See `netd.bridge.messages.Delivery`."""
+
+    __slots__ = ("_arguments", "_properties", "body", "redelivered", "tag")
+
+    def __init__(self, tag: int, body: bytes, redelivered: bool, arguments: bytes, properties: bytes) -> None:
+        self.tag = tag
+        self.body = body
+        self.redelivered = redelivered
+        self._arguments = arguments
+        self._properties = properties
+
+    def details(self) -> Details:
+        """The rest; what cannot be read is left out."""
+        try:
+            arguments = Reader(self._arguments)
+            arguments.short_string()  # the consumer's tag
+            arguments.take(_TAG.size)
+            arguments.short_string()  # the exchange
+            key = arguments.short_string()
+            properties = Properties.decode(self._properties)
+        except FieldError:
+            return Details("", {}, "", 1 + self.redelivered)
+        headers = cast("Mapping[str, object]", properties.headers or {})
+        before = headers.get("x-delivery-count")  # of quorum queues
+        deliveries = 1 + (before if isinstance(before, int) else self.redelivered)
+        return Details(key, headers, properties.message_id or "", deliveries)
+
+
+class RabbitSubscription:
+    """See `netd.bridge.broker.Subscription`."""
+
+    def __init__(
+        self,
+        link: Link,
+        consumer: Consumer,
+        reactor: Reactor,
+        *,
+        queue: str,
+        prefetch: int,
+        declare: Declaration | None,
+    ) -> None:
+        self._link = link
+        self._queue = queue
+        self._prefetch = prefetch
+        self._declare = declare
+        self._consumer = consumer
+        self._reactor = reactor
+        self._channel: Channel | None = None
+        self._opening: Deferred[None] | None = None
+        self._again: IDelayedCall | None = None
+        self._failures = 0
+        self._trouble = "not connected yet"
+        self._base = 0  # a delivery's tag on the channel is its tag less this
+        self._ledger = Ledger()
+        link.join(self)
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can come, in a line."""
+        if self._channel is not None:
+            return ""
+        return self._link.state.reason if self._link.connection is None else self._trouble
+
+    def close(self) -> None:
+        """What is not settled goes back to the queue. Nothing is told from now on."""
+        self._link.leave(self)
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._again is not None and self._again.active():
+            self._again.cancel()
+        self._leave_channel()
+
+    def _leave_channel(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    # --- its channel
+
+    def connected(self, connection: AmqpConnection) -> None:
+        """There is a connection: consume on it."""
+        if self._opening is None and self._channel is None:
+            self._opening = Deferred.fromCoroutine(self._open(connection))
+            self._opening.addErrback(self._open_failed, connection)
+
+    def flow_changed(self) -> None:
+        """Alarms hold up those who publish, not those who consume."""
+
+    async def _open(self, connection: AmqpConnection) -> None:
+        try:
+            channel = await connection.channel(self)
+            await channel.prefetch(self._prefetch)
+            if self._declare is None:
+                await channel.check_queue(self._queue)
+            else:
+                await channel.declare_queue(
+                    self._queue, durable=self._declare.durable, arguments=self._arguments(self._declare)
+                )
+            await channel.consume(self._queue)
+        except (ChannelClosed, ConnectionEnded) as error:
+            self._opening = None
+            self._try_again(str(error))
+            return
+        self._opening = None
+        self._channel = channel
+        self._failures = 0
+
+    @staticmethod
+    def _arguments(declare: Declaration) -> dict[str, str | int | bool]:
+        of_type = {"x-queue-type": declare.type} if declare.type else {}
+        return {**declare.arguments, **of_type}
+
+    def _open_failed(self, failure: Failure, connection: AmqpConnection) -> None:
+        self._opening = None
+        if not failure.check(CancelledError):
+            _log.failure("consuming failed", failure, queue=self._queue)
+            connection.abort("netd has failed")
+
+    def _try_again(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            _log.info("nothing comes from queue {queue}: {reason}", queue=self._queue, reason=trouble)
+        self._trouble = trouble
+        if self._link.connection is not None:
+            wait = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(self._failures, 20))
+            self._failures += 1
+            self._again = self._reactor.callLater(uniform(wait / 2, wait), self._join_again)  # noqa: S311 - no secret
+
+    def _join_again(self) -> None:
+        if self._link.connection is not None:
+            self.connected(self._link.connection)
+
+    def cancelled(self) -> None:
+        """The queue is gone, or has moved to another node of the broker."""
+        self._leave_channel()
+        self._interrupt("the broker has cancelled the consumer: the queue was deleted or moves")
+
+    def closed(self, reason: ChannelClosed | ConnectionEnded) -> None:
+        """The channel is no more."""
+        if self._channel is not None:
+            self._channel = None
+            self._interrupt(str(reason))
+
+    def _interrupt(self, reason: str) -> None:
+        self._base += self._ledger.last_tag
+        self._ledger = Ledger()
+        self._try_again(reason)
+        self._consumer.interrupted(reason)
+
+    # --- messages
+
+    def received(self, events: Sequence[Event]) -> None:
+        """Messages have come."""
+        deliveries: list[Delivery] = []
+        base, last = self._base, 0
+        for event in cast("Sequence[Content]", events):
+            _, _, arguments, properties, body = event
+            last, redelivered = _TAG.unpack_from(arguments, 1 + arguments[0])
+            deliveries.append(RabbitDelivery(base + last, body, redelivered != 0, arguments, properties))
+        self._ledger.sent(base + last - len(deliveries) + 1, base + last)
+        self._consumer.delivered(deliveries)
+
+    def acknowledge(self, tag: int, *, all_up_to: bool = False) -> None:
+        """The message is done with."""
+        self._settle(BASIC_ACK, 0, tag, all_up_to)
+
+    def give_back(self, tag: int, *, all_up_to: bool = False) -> None:
+        """The message goes back to its queue."""
+        self._settle(BASIC_NACK, REQUEUE, tag, all_up_to)
+
+    def _settle(self, method: bytes, flags: int, tag: int, all_up_to: bool) -> None:
+        """Tell the broker; a message that is not on this channel, or was settled, would make it close the channel."""
+        tag -= self._base
+        if self._channel is None or not 0 < tag <= self._ledger.last_tag:
+            return
+        if all_up_to:
+            flags |= MULTIPLE
+        if self._ledger.settle_up_to(tag) if all_up_to else self._ledger.settle([tag]):
+            self._channel.write(_SETTLE.pack(METHOD, self._channel.number, 13, method, tag, flags, FRAME_END))

@@ -1,0 +1,288 @@
+"""A lane and its spool, step by step: what is said when, and what is left on disk."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from netd.bridge import lane as lane_module
+from netd.bridge.broker import Outcome
+from netd.bridge.spoolfile import SpoolFailed
+from tests.bridge.workbench import Workbench
+
+Bench = Callable[..., Workbench]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made: list[Workbench] = []
+
+    def make(**options: bool | int) -> Workbench:
+        made.append(Workbench(tmp_path / f"{len(made)}.spool", **options))  # type: ignore[arg-type]  # each its own
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def test_nothing_is_said_before_the_commit_has_returned(bench: Bench) -> None:
+    one = bench()
+    one.send(b"a", b"b")
+    one.turn()
+    assert one.client.done == []
+    one.thread.run()
+    assert one.client.done == [2]
+    assert one.on_disk(b"b")
+
+
+def test_lines_that_arrive_during_a_commit_share_the_next_one(bench: Bench) -> None:
+    one = bench()
+    one.send(b"a")
+    one.turn()
+    for body in (b"b", b"c", b"d"):
+        one.send(body)
+        one.turn()
+    one.thread.run()
+    assert one.client.done == [1]
+    one.turn()
+    one.thread.run()
+    assert one.client.done == [1, 2, 3, 4]
+    assert one.spool.commits == 2
+    assert one.rows() == 2
+
+
+def test_messages_go_out_in_order_and_are_released_once_confirmed(bench: Bench) -> None:
+    one = bench()
+    one.send(b"a", b"b", b"c")
+    one.finish()
+    assert [body for _, body in one.wire.published] == [b"a", b"b", b"c"]
+    one.wire.settle(1, 2, Outcome.CONFIRMED)
+    one.finish(1)
+    assert one.rows() == 1
+    one.wire.settle(3, 3, Outcome.CONFIRMED)
+    one.finish(1)
+    assert one.rows() == 0
+    assert (one.lane.backlog, one.lane.confirmed, one.lane.empty) == (0, 3, True)
+
+
+def test_a_returned_message_becomes_a_dead_letter_in_the_same_commit_that_releases_it(bench: Bench) -> None:
+    one = bench()
+    one.send(b"a", b"b")
+    one.finish()
+    one.wire.settle(1, 1, Outcome.RETURNED, "312 NO_ROUTE")
+    one.wire.settle(2, 2, Outcome.CONFIRMED)
+    assert one.dead() == []
+    assert one.rows() == 1
+    one.finish(1)
+    (letter,) = one.dead()
+    assert (letter.body, letter.reason, letter.attempts, letter.key) == (b"a", "312 NO_ROUTE", 1, b"work")
+    assert one.rows() == 0
+
+
+def test_a_lost_range_goes_out_again_in_order_with_the_same_ids_and_before_anything_new(bench: Bench) -> None:
+    one = bench()
+    one.send(b"a", b"b", b"c")
+    one.finish()
+    one.wire.settle(2, 2, Outcome.CONFIRMED)
+    first = list(one.wire.published)
+    one.wire.lose()
+    one.send(b"d")
+    one.finish()
+    one.wire.open()
+    one.finish()
+    assert one.wire.published[3:5] == [first[0], first[2]]
+    assert one.wire.published[5][1] == b"d"
+
+
+def test_refused_messages_are_tried_again_later_and_later(bench: Bench) -> None:
+    one = bench()
+    one.send(b"a")
+    one.finish()
+    waited = []
+    for _ in range(9):
+        one.wire.settle(1, 1, Outcome.REFUSED, "queue is full")
+        assert one.lane.problem == "queue is full"
+        before = one.clock.seconds()
+        while not one.wire.unsettled:
+            one.turn(0.25)
+        waited.append(one.clock.seconds() - before)
+    assert waited == [0.25, 0.5, 1, 2, 4, 8, 16, 30, 30]
+    one.wire.settle(1, 1, Outcome.CONFIRMED)
+    assert one.lane.problem == ""
+
+
+def test_while_the_broker_is_away_the_backlog_is_on_disk_and_not_in_memory(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane_module, "RECENT_SIZE", 1000)
+    monkeypatch.setattr(lane_module, "READ_SIZE", 1000)
+    one = bench()
+    one.wire.ready = False
+    for number in range(200):
+        one.send(b"%040d" % number)
+        one.finish()
+    assert one.lane.backlog == 200
+    assert len(one.lane._recent) < 20
+    one.wire.open()
+    for _ in range(200):
+        one.finish()
+    assert [int(body) for _, body in one.wire.published] == list(range(200))
+
+
+def test_what_is_in_flight_is_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_module, "WINDOW", 10)
+    one = bench()
+    for number in range(100):
+        one.send(b"%d" % number)
+        one.finish()
+    assert len(one.wire.unsettled) == 10
+    one.wire.settle(1, 3, Outcome.CONFIRMED)
+    one.finish()
+    assert len(one.wire.unsettled) == 10
+
+
+@pytest.mark.parametrize("failing", ["before", "after"])
+def test_a_commit_that_fails_is_no_ok_and_is_done_again_after_a_look_at_the_disk(bench: Bench, failing: str) -> None:
+    one = bench()
+    one.send(b"a")
+    one.turn()
+    one.thread.run(failing)
+    assert one.client.done == []
+    assert "SQLITE_IOERR" in one.spool.problem
+    one.turn()
+    assert not one.thread.jobs, "not again at once"
+    one.turn(1)
+    one.thread.run(failing)
+    assert one.client.done == []
+    one.turn(1)
+    one.thread.run()
+    assert one.client.done == [1]
+    assert one.spool.problem == ""
+    one.finish()
+    assert [body for _, body in one.wire.published] == [b"a"]
+    assert one.rows() == 1
+
+
+def test_confirms_are_waited_for_where_that_is_asked_for(bench: Bench) -> None:
+    one = bench(confirmed=True)
+    one.send(b"a", b"b")
+    one.send(b"c")
+    one.finish()
+    assert one.client.done == []
+    one.wire.settle(3, 3, Outcome.CONFIRMED)
+    one.wire.settle(1, 1, Outcome.CONFIRMED)
+    assert one.client.done == [3]
+    one.wire.settle(2, 2, Outcome.RETURNED, "312 NO_ROUTE")
+    assert one.client.dead == [(2, "312 NO_ROUTE")]
+    assert one.client.done == [3, 2]
+
+
+def test_a_damaged_block_goes_to_the_dead_letters_with_its_bytes_and_the_rest_goes_on(
+    bench: Bench, tmp_path: Path
+) -> None:
+    one = bench()
+    one.wire.ready = False
+    one.send(b"first")
+    one.finish()
+    one.send(b"second", b"third")
+    one.finish()
+    one.send(b"fourth")
+    one.finish()
+    (data,) = one.spool.file.db.execute("SELECT data FROM block WHERE count = 2").fetchone()
+    one.spool.file.db.execute("UPDATE block SET data = ? WHERE count = 2", (data.replace(b"second", b"sEcond"),))
+    two = one.crash(tmp_path / "after.spool")
+    two.finish()
+    assert [body for _, body in two.wire.published] == [b"first", b"fourth"]
+    two.wire.settle(1, 1, Outcome.CONFIRMED)
+    two.wire.settle(4, 4, Outcome.CONFIRMED)
+    two.finish(1)
+    (letter,) = two.dead()
+    assert b"sEcond" in letter.body
+    assert b"third" in letter.body
+    assert "checksum" in letter.reason
+    assert two.rows() == 0
+    two.close()
+
+
+def test_numbers_are_never_used_twice_even_when_nothing_was_left(bench: Bench, tmp_path: Path) -> None:
+    one = bench()
+    one.send(b"a", b"b")
+    one.finish()
+    one.wire.settle(1, 2, Outcome.CONFIRMED)
+    one.finish(1)
+    two = one.crash(tmp_path / "after.spool")
+    two.send(b"c")
+    two.finish()
+    assert two.wire.published[0][0].endswith("-0000000000000003")
+    two.close()
+
+
+def test_a_dead_letter_tried_again_has_the_id_it_had(bench: Bench) -> None:
+    one = bench()
+    one.send(b"a")
+    one.finish()
+    one.wire.settle(1, 1, Outcome.RETURNED, "312 NO_ROUTE")
+    one.finish(1)
+    one.lane.retry(one.dead())
+    one.finish()
+    assert one.dead() == []
+    assert one.wire.published[1] == one.wire.published[0]
+    one.wire.settle(2, 2, Outcome.RETURNED, "312 NO_ROUTE")
+    one.finish(1)
+    assert [letter.body for letter in one.dead()] == [b"a"]
+
+
+def test_a_spool_at_its_limit_says_so_until_a_part_of_it_is_free(bench: Bench) -> None:
+    one = bench(limit=400_000)
+    for _ in range(8):
+        one.send(*[b"x" * 1000] * 50)
+        one.finish()
+    assert one.spool.problem == "the spool is full: spool_limit"
+    last = max(one.wire.unsettled)
+    one.wire.settle(1, last, Outcome.CONFIRMED)
+    one.finish(1)
+    one.send(b"now it looks again")
+    one.finish(1)
+    assert one.spool.problem == ""
+
+
+def test_a_full_disk_takes_releases_before_it_takes_lines(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = bench()
+    one.send(b"old")
+    one.finish()
+    room = False
+    monkeypatch.setattr(type(one.spool.file), "has_room", lambda *_: room)
+    one.wire.settle(1, 1, Outcome.CONFIRMED)
+    one.send(b"new")
+    one.turn()
+    _, done = one.thread.jobs[0]
+    one.thread.jobs[0] = (_full, done)
+    one.thread.run()
+    one.finish(0)
+    assert one.spool.problem == "the spool cannot be written: the disk is full"
+    assert one.client.done == [1]
+    assert one.rows() == 0, "the old one has been released"
+    room = True
+    one.finish(1)
+    assert one.client.done == [1, 2]
+    assert one.spool.problem == ""
+
+
+def _full() -> None:
+    raise SpoolFailed("database or disk is full (SQLITE_FULL)", full=True)
+
+
+def test_a_commit_that_is_due_while_the_log_is_moved_begins_afterwards(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("netd.bridge.spoolfile.CHECKPOINT_SIZE", 1)
+    one = bench()
+    one.send(b"a")
+    one.turn()
+    one.send(b"b")
+    one.thread.run()
+    one.turn(1)
+    one.thread.run()
+    one.finish(0)
+    assert one.client.done == [1, 2]
