@@ -32,7 +32,7 @@ class Service(service.Service):
     the first one's are taken."""
     figures: ClassVar[Mapping[str, Figure]] = {}
     """What each figure of `stats` means, for metrics and the page."""
-    charts: ClassVar[Sequence[Chart]] = ()
+    charts: Sequence[Chart] = ()
     """What of it the page draws."""
 
     def __init__(self, config: ServiceConfig, runtime: Runtime) -> None:

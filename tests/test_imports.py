@@ -94,3 +94,9 @@ def test_checking_an_echo_configuration_loads_neither_twisted_nor_other_kinds() 
 
 def test_packages_have_no_code_in_their_init() -> None:
     assert [name(path) for path in SOURCES if path.name == "__init__.py" and path.read_text().strip()] == []
+
+
+def test_a_daemon_that_echoes_loads_neither_the_console_nor_prometheus() -> None:
+    program = "import sys, netd.daemon, netd.echo.service, netd.admin.service; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not {"click", "wcwidth", "prometheus_client", "netd.console.console"} & set(done.stdout.split())

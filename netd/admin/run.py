@@ -19,6 +19,7 @@ from netd.admin.http import AdminRequest
 from netd.console.command import FAILED, Caller, Role
 from netd.console.console import Console
 from netd.console.output import ByteOutput
+from netd.runtime import Runtime
 
 WIDEST = 1000
 """Columns; a terminal that says more does not mean it."""
@@ -35,8 +36,18 @@ class WrongRequest(ValueError):
 class Verbs:
     """Answers /run and /complete."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, runtime: Runtime, service: str) -> None:
+        self._console = Console(runtime, finished=self._audit)
+        self._service = service
+
+    def _audit(self, caller: Caller, verb: str, status: int) -> None:
+        """Who did what, in the log; who only looked is not worth a line."""
+        command = self._console.find(verb.split())
+        looked = command is not None and command.role is Role.VIEWER
+        log = _log.debug if looked else _log.info
+        log(
+            "{user} ran {verb}: exit status {status}", user=caller.user, verb=verb, status=status, service=self._service
+        )
 
     def run(self, request: AdminRequest) -> None:
         """Run a verb, and send what it writes as it writes it."""

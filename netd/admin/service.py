@@ -2,13 +2,16 @@
 
 It starts first and stops last, and a drain leaves it alone: while everything else goes, operators and load balancers
 still ask.
+
+Verbs, metrics and the status take a moment to import, and many a daemon is never asked for them: they are imported when
+it is.
 """
 
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
-from typing import Any, ClassVar, cast
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -19,20 +22,19 @@ from netd.admin.events import Events
 from netd.admin.history import History
 from netd.admin.http import AdminRequest, HttpConnection
 from netd.admin.lag import ReactorLag
-from netd.admin.metrics import Metrics
 from netd.admin.readiness import Readiness
-from netd.admin.run import Verbs
 from netd.admin.site import Site
 from netd.admin.socket import address_of, clear_away, give_to_group
-from netd.admin.status import status
 from netd.config import ServiceConfig
-from netd.console.command import Caller, Role
-from netd.console.console import Console
 from netd.listener import Listener, Port
 from netd.runtime import Runtime
 from netd.service import Service
 from netd.settings import ListenerSettings
 from netd.stats import Figure, gauge
+
+if TYPE_CHECKING:
+    from netd.admin.metrics import Metrics
+    from netd.admin.run import Verbs
 
 TICK = 1.0
 """Seconds between two events, two samples of history, and two looks at who is too slow."""
@@ -76,8 +78,6 @@ class AdminService(Service):
         return [Port("admin.listen", settings.listen, build)]
 
     def _make_site(self) -> Site:
-        self._console = Console(self.runtime, finished=self._audit)
-        verbs = Verbs(self._console)
         site = Site(self._settings.hosts)
         site.add(
             {
@@ -85,11 +85,11 @@ class AdminService(Service):
                 b"/readyz": self._readiness.readyz,
                 b"/status": self._answer_status,
                 b"/events": self._events.subscribe,
-                b"/metrics": Metrics(self.runtime, self._lag.histogram).answer,
+                b"/metrics": self._answer_metrics,
             }
         )
         site.add(assets())
-        site.add_trusted({b"/run": verbs.run, b"/complete": verbs.complete})
+        site.add_trusted({b"/run": self._run, b"/complete": self._complete})
         return site
 
     def stats(self) -> dict[str, int | float]:
@@ -136,21 +136,43 @@ class AdminService(Service):
     def _answer_status(self, request: AdminRequest) -> None:
         request.respond(200, json.dumps(self._status()).encode(), b"application/json")
 
+    def _answer_metrics(self, request: AdminRequest) -> None:
+        self._metrics.answer(request)
+
+    def _run(self, request: AdminRequest) -> None:
+        self._verbs.run(request)
+
+    def _complete(self, request: AdminRequest) -> None:
+        self._verbs.complete(request)
+
+    @cached_property
+    def _metrics(self) -> "Metrics":
+        from netd.admin.metrics import Metrics
+
+        return Metrics(self.runtime, self._lag.histogram)
+
+    @cached_property
+    def _verbs(self) -> "Verbs":
+        from netd.admin.run import Verbs
+
+        return Verbs(self.runtime, self.key)
+
     def _status(self) -> dict[str, Any]:
+        from netd.admin.status import status
+
         return status(self.runtime, self._readiness, self._lag.histogram)
 
     def _greet(self) -> dict[str, Any]:
         """What a page is told as it opens: the last minutes, and what each figure means."""
-        kinds = {service.kind: service for service in self.runtime.services}
+        services = self.runtime.services
         return {
             "history": self._history.columns(),
             "figures": {
-                kind: {name: asdict(figure) for name, figure in each.figures.items()} for kind, each in kinds.items()
+                each.kind: {name: asdict(figure) for name, figure in each.figures.items()} for each in services
             },
-            "charts": {kind: [asdict(chart) for chart in each.charts] for kind, each in kinds.items()},
+            "charts": {each.key: [asdict(chart) for chart in each.charts] for each in services},
             "latencies": {
-                kind: {name: histogram.help for name, histogram in each.histograms().items()}
-                for kind, each in kinds.items()
+                each.key: {name: histogram.help for name, histogram in each.histograms().items()} for each in services
             },
         }
 
@@ -165,12 +187,8 @@ class AdminService(Service):
         for listener in self.listeners:
             for connection in list(listener.connections.values()):
                 cast("HttpConnection", connection).tick(now)
-        self._history.take()
-        self._events.tick()
-
-    def _audit(self, caller: Caller, verb: str, status: int) -> None:
-        """Who did what, in the log; who only looked is not worth a line."""
-        command = self._console.find(verb.split())
-        looked = command is not None and command.role is Role.VIEWER
-        log = _log.debug if looked else _log.info
-        log("{user} ran {verb}: exit status {status}", user=caller.user, verb=verb, status=status, service=self.key)
+        try:
+            self._history.take()
+            self._events.tick()
+        except Exception:  # noqa: BLE001 - a service that cannot say how it does must not leave slow clients connected
+            _log.failure("telling pages how services do failed", service=self.key)

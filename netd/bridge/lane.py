@@ -37,6 +37,7 @@ from netd.bridge.messages import Block, Extra
 from netd.bridge.shares import Client, Share, Shares
 from netd.bridge.spool import RELEASE_DELAY, Plain, Spool
 from netd.bridge.spoolfile import Damaged, DeadLetter, LaneRow, SpoolFailed, SpoolFile, Work
+from netd.stats import Histogram
 
 BLOCK_MESSAGES = 2048
 """Messages after which a block takes no more: a fraction of the window, so that several are on their way."""
@@ -93,10 +94,13 @@ def _write(lane: int, block: Block, also: Work | None, file: SpoolFile) -> None:
         also(file)
 
 
+CONFIRM_SECONDS = "From publishing to confirm"
+
+
 class _Flight:
     """A block in memory, and how many of its messages have come to no end yet."""
 
-    __slots__ = ("attempts", "block", "first", "last", "left", "size")
+    __slots__ = ("attempts", "block", "first", "last", "left", "sent", "size")
 
     def __init__(self, block: Block, size: int) -> None:
         self.block = block
@@ -105,6 +109,7 @@ class _Flight:
         self.left = len(block.bodies)
         self.size = size
         self.attempts = 0
+        self.sent = 0.0
 
 
 class Lane:
@@ -118,8 +123,10 @@ class Lane:
         *,
         confirmed: bool = False,
         wall: Callable[[], float] = time.time,
+        confirm_seconds: Histogram | None = None,
     ) -> None:
         self.row = row
+        self.confirm_seconds = confirm_seconds or Histogram(CONFIRM_SECONDS)
         self.paused = False
         self.accepted = self.published = self.confirmed = self.returned = self.refused = 0
         """Messages since the start."""
@@ -329,6 +336,7 @@ class Lane:
 
     def _publish(self, outlet: Outlet, flight: _Flight, start: int, stop: int) -> None:
         flight.attempts += 1
+        flight.sent = self._clock.seconds()
         self.published += stop - start
         self._on_way += stop - start
         outlet.publish(flight.block, start, stop)
@@ -392,6 +400,9 @@ class Lane:
         match outcome:
             case Outcome.CONFIRMED:
                 self.confirmed += count
+                now = self._clock.seconds()
+                for flight, _, _ in pieces:
+                    self.confirm_seconds.observe(now - flight.sent)
                 self._end(pieces)
                 self._back_off = BACK_OFF
                 self._refusal = ""

@@ -11,7 +11,8 @@ from twisted.logger import Logger
 from netd.bridge.broker import Broker, BrokerState
 from netd.bridge.config import BridgeSettings
 from netd.bridge.embedded import EmbeddedBroker
-from netd.bridge.lane import Lane
+from netd.bridge.figures import CHARTS, FIGURES
+from netd.bridge.lane import CONFIRM_SECONDS, Lane
 from netd.bridge.publish import PublishConnection, PublishPort
 from netd.bridge.spool import Spool
 from netd.bridge.spoolfile import LaneRow, SpoolFailed, SpoolFile, SpoolInUse
@@ -22,6 +23,7 @@ from netd.listener import Listener, Port
 from netd.runtime import CannotStart, Runtime
 from netd.service import Service
 from netd.settings import SHARED
+from netd.stats import Histogram
 
 DRAIN_TICK = 0.05
 """Seconds between two looks whether the broker has answered for what it was given."""
@@ -33,6 +35,8 @@ class BridgeService(Service):
     """Lines in and out of a broker."""
 
     kind = "bridge"
+    figures = FIGURES
+    charts = CHARTS
     thread = SpoolThread
 
     def __init__(self, config: ServiceConfig, runtime: Runtime) -> None:
@@ -46,6 +50,7 @@ class BridgeService(Service):
         self.lanes: list[Lane] = []
         self.broker: Broker | None = None
         self._thread = self.thread(clock, config.key)
+        self._confirm_seconds = Histogram(CONFIRM_SECONDS)
         self.spool = Spool(
             runtime.state_dir / f"{config.key}.spool",
             self.settings.spool_limit,
@@ -110,7 +115,7 @@ class BridgeService(Service):
             _log.info("{backlog} message(s) wait in the spool", backlog=backlog, service=self.key)
 
     def _add_lane(self, row: LaneRow, *, confirmed: bool = False) -> Lane:
-        lane = Lane(row, self.spool, self.runtime.reactor, confirmed=confirmed)
+        lane = Lane(row, self.spool, self.runtime.reactor, confirmed=confirmed, confirm_seconds=self._confirm_seconds)
         self.lanes.append(lane)
         return lane
 
@@ -182,6 +187,9 @@ class BridgeService(Service):
             return f"{state.name}: {state.state}: {state.reason}"
         problems = [f"{lane.row.route.port}: {lane.problem}" for lane in self.lanes if lane.problem and lane.backlog]
         return problems[0] if problems else ""
+
+    def histograms(self) -> Mapping[str, Histogram]:
+        return {"commit": self.spool.commit_seconds, "confirm": self._confirm_seconds}
 
     def stats(self) -> Mapping[str, int | float]:
         outgoing = self.subscribe_ports.values()

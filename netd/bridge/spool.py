@@ -51,6 +51,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from netd.bridge.spoolfile import LaneRow, SpoolFailed, SpoolFile, Work
+from netd.stats import Histogram
 
 WAITING_LIMIT = 8 << 20
 """Bytes that may wait for a commit before reading pauses: some tens of milliseconds of a disk's time."""
@@ -118,6 +119,8 @@ class Spool:
         self.used = 0
         """Bytes on disk, about."""
         self.commits = 0
+        self.commit_seconds = Histogram("The spool commits in")
+        self._began = 0.0
         self._limit = limit
         self._clock = clock
         self._in_thread: InThread[object] = in_thread  # type: ignore[assignment]  # mypy has no word for a generic attribute
@@ -246,6 +249,7 @@ class Spool:
             return  # what is due stays due, and begins when the thread is free
         self._due = NEVER
         self._busy = True
+        self._began = self._clock.seconds()
         self._committing += self._gathering
         self._committing_size += self._gathering_size
         self._gathering = []
@@ -267,6 +271,7 @@ class Spool:
         self.used = int(str(used)) if used is not None else self.used + self._committing_size
         self._committing_size = 0
         self.commits += 1
+        self.commit_seconds.observe(self._clock.seconds() - self._began)
         if self._failure:
             _log.info("the spool {path} is written again", path=str(self.path))
             self._failure = ""

@@ -35,6 +35,7 @@ from netd.cache.requests import Problem, Reply
 from netd.log import Repeated
 from netd.runtime import Reactor
 from netd.settings import Secret
+from netd.stats import Histogram
 
 TICKS = 8
 """Parts that a timeout is counted in: a batch is given up between seven and eight parts after it was sent."""
@@ -76,7 +77,7 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # has no annotation
 
     def connectionMade(self) -> None:
         self.lost = ""
-        self._batches: deque[tuple[int, Done, int, int]] = deque()
+        self._batches: deque[tuple[int, Done, int, int, float]] = deque()
         self._got: list[Reply] = []
         self._bytes = 0
         self._tick = self._quiet = 0
@@ -150,7 +151,7 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # has no annotation
             self.factory.reactor.callLater(0, done, busy)
             return
         self._bytes += size
-        self._batches.append((count, done, size, self._tick))
+        self._batches.append((count, done, size, self._tick, self.factory.reactor.seconds()))
         self.transport.write(data)
 
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:
@@ -162,9 +163,10 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # has no annotation
         next_reply = replies.gets
         batches = self._batches
         got = self._got
+        took, now = self.factory.seconds.observe, self.factory.reactor.seconds
         try:
             while batches:
-                count, done, size, _ = batches[0]
+                count, done, size, _, since = batches[0]
                 while len(got) < count:
                     reply = next_reply()
                     if reply is Ellipsis:
@@ -173,6 +175,7 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # has no annotation
                 del batches[0]
                 self._bytes -= size
                 answers, self._got = got, (got := [])
+                took(now() - since)
                 done(answers)
             if next_reply() is not Ellipsis:
                 self.cut("Redis answered what nobody asked")
@@ -204,7 +207,7 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # has no annotation
         self._batches.clear()
         self._got, self._bytes = [], 0
         problem = Problem(why.encode("utf-8", "replace"))
-        for count, done, _, _ in failed:
+        for count, done, _, _, _ in failed:
             done([problem] * count)
 
     def _count(self) -> None:
@@ -290,6 +293,7 @@ class Upstream(txredisapi.RedisFactory):  # type: ignore[misc]  # has no annotat
         self.problem = "Redis has not been reached yet"
         """Why there is no link."""
         self.connects = 0
+        self.seconds = Histogram("Redis answers a batch in")
         self._place = ""
         self._store = store
         self._changed = changed

@@ -8,6 +8,7 @@ from netd.cache.commands import COMMANDS
 from netd.cache.config import CacheSettings, parse_store
 from netd.cache.conversation import Conversation
 from netd.cache.embedded import EmbeddedStore
+from netd.cache.figures import CHARTS, EMBEDDED_CHARTS, FIGURES, NEAR_CHARTS
 from netd.cache.memcached import MemcachedCodec
 from netd.cache.memcached_commands import MemcachedCommands
 from netd.cache.memcached_facts import ServiceFacts
@@ -20,6 +21,7 @@ from netd.listener import Listener, Port
 from netd.runtime import Runtime
 from netd.service import Service
 from netd.settings import SHARED
+from netd.stats import Histogram
 
 
 class CacheService(Service):
@@ -27,12 +29,14 @@ class CacheService(Service):
 
     kind = "cache"
     commands = COMMANDS
+    figures = FIGURES
 
     def __init__(self, config: ServiceConfig, runtime: Runtime) -> None:
         super().__init__(config, runtime)
         self.sample = Sample()
         self.settings = settings = cast("CacheSettings", config.settings)
         self.store = _make_store(settings, config.key, runtime)
+        self.charts = EMBEDDED_CHARTS if settings.embedded else NEAR_CHARTS if settings.near else CHARTS
         listener = Listener(config.key, self._ports(settings), settings, runtime)
         self._commands = MemcachedCommands(
             settings.max_item_size, ServiceFacts(settings, self.store, listener, runtime)
@@ -70,6 +74,9 @@ class CacheService(Service):
 
     def health(self) -> str:
         return self.store.health()
+
+    def histograms(self) -> Mapping[str, Histogram]:
+        return {"upstream": self.store.upstream.seconds} if isinstance(self.store, RedisStore) else {}
 
     def stats(self) -> Mapping[str, int | float]:
         return self.store.stats()

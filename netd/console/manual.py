@@ -11,6 +11,7 @@ import click
 
 from netd.console.command import Command
 from netd.console.commands import BUILT_IN
+from netd.kinds import KINDS
 
 BEGIN = '.\\" made by: python -m netd.console.manual man/netdctl.1\n'
 END = '.\\" end\n'
@@ -24,7 +25,9 @@ def with_verbs(page: str) -> str:
 
 
 def _verbs() -> str:
-    return "".join([".Bl -tag -width Ds\n", *map(_verb, BUILT_IN), ".El\n"])
+    """The built-in ones, then those of each kind of service."""
+    brought = [command for kind in KINDS.values() for command in kind.load_service().commands]
+    return "".join([".Bl -tag -width Ds\n", *map(_verb, [*BUILT_IN, *brought]), ".El\n"])
 
 
 def _verb(command: Command) -> str:

@@ -65,7 +65,7 @@ class SshServer:
         self.running: set[RunningCommand] = set()
         self.counts = Counter[str]()
         """How often each event of the audit came to be."""
-        self.command_seconds = Histogram("How long allowed commands ran")
+        self.command_seconds = Histogram("Allowed commands take")
         self._audit = self._make_audit(settings)
         self._threads = ThreadPool(0, HASHES_AT_ONCE, name="ssh-hashes")
         self._histories: dict[str, History] = {}

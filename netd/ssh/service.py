@@ -160,7 +160,7 @@ class SshService(Service):
         "penalised_addresses": gauge("Addresses that are made to wait for their failures to log in"),
     }
 
-    charts: ClassVar[tuple[Chart, ...]] = (
+    charts = (
         Chart("Log-ins", {"good": "logins", "failed": "login_failures"}),
         Chart("What they run", {"verbs": "verbs", "commands": "commands"}),
     )

@@ -337,3 +337,15 @@ def test_a_drain_leaves_it_open_and_a_stop_does_not(door: Door) -> None:
     door.network.pump([0, 0])
     assert client.gone
     assert stopped.called
+
+
+def test_a_service_that_fails_to_say_how_it_does_keeps_no_slow_client_connected(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> dict[str, float]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(door.runtime.services[0], "stats", broken)
+    client = door.client()
+    seconds(door, REQUEST_TIMEOUT + 2)
+    assert client.gone

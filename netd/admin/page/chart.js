@@ -3,6 +3,8 @@
 import { bytes, clockTime } from "./format.js";
 
 const HEIGHT = 96;
+// Nearer to the left edge a time would be written over the other axis's nought, nearer to the right one it would be cut.
+const MARGIN = 26;
 const BINARY = Array.from({ length: 50 }, (_, power) => 2 ** power);
 const SYNC = uPlot.sync("netd");
 let probe;
@@ -12,6 +14,15 @@ function colour(name) {
   probe ??= document.body.appendChild(Object.assign(document.createElement("i"), { hidden: true }));
   probe.style.color = `var(${name})`;
   return getComputedStyle(probe).color;
+}
+
+/** The times to be written below, for the moments that have a line. */
+function moments(plot, found) {
+  const width = plot.bbox.width / devicePixelRatio;
+  return found.map((each) => {
+    const at = plot.valToPos(each, "x");
+    return at < MARGIN || at > width - MARGIN ? "" : clockTime(new Date(each * 1000));
+  });
 }
 
 export class Chart {
@@ -72,7 +83,7 @@ export class Chart {
         y: { range: (_, low, high) => [0, Math.max(high ?? 0, this.ceiling ?? 0) * 1.05 || 1] },
       },
       axes: [
-        { ...axis, size: 20, gap: 3, space: 70, values: (_, moments) => moments.map((each) => clockTime(new Date(each * 1000))) },
+        { ...axis, size: 20, gap: 3, space: 70, values: moments },
         { ...axis, size: 52, gap: 3, space: 26, incrs: this.axis === bytes ? BINARY : undefined, values: (_, values) => values.map((each) => (each === null ? "" : this.axis(each))) },
       ],
       series: [

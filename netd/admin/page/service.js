@@ -14,7 +14,7 @@ export function perSecond(format) {
 }
 
 export class ServiceDetails {
-  /** `about` is what the daemon said of figures and charts, by kind. */
+  /** `about` is what the daemon said of figures, by kind, and of charts, by service. */
   constructor(parent, service, about, series) {
     this.name = service.name;
     this.meanings = about.figures[service.kind] ?? {};
@@ -29,7 +29,7 @@ export class ServiceDetails {
     this.section = element("section", { id: service.name, className: "service" },
       element("h3", {}, service.name, " ", this.state, " ", this.where), this.reason, plots, this.table());
     parent.append(this.section);
-    this.addCharts(plots, about.charts[service.kind] ?? [], about.latencies[service.kind] ?? {});
+    this.addCharts(plots, about.charts[service.name] ?? [], about.latencies[service.name] ?? {});
     this.section.classList.toggle("wide", this.charts.length > NARROW);
   }
 
