@@ -5,7 +5,7 @@ CONFIG ?= config/dev.toml
 ARGS ?=
 
 # What the tests need, a program or a file, and the Debian package that has it.
-TOOLS = redis-server=redis-server rabbitmqctl=rabbitmq-server memcached=memcached nc=netcat-openbsd \
+TOOLS = redis-server=redis-server strace=strace rabbitmqctl=rabbitmq-server memcached=memcached nc=netcat-openbsd \
 	telnet=telnet socat=socat tmux=tmux ssh=openssh-client sshd=openssh-server dbclient=dropbear-bin \
 	plink=putty-tools cc=gcc cc=libc6-dev /usr/include/libssh/libssh.h=libssh-dev
 

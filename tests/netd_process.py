@@ -22,7 +22,13 @@ class Netd:
     """A running daemon: its log events, its ports, and the way to stop it."""
 
     def __init__(
-        self, directory: Path, config: str, *, reactor: str = "", environ: dict[str, str] | None = None
+        self,
+        directory: Path,
+        config: str,
+        *,
+        reactor: str = "",
+        environ: dict[str, str] | None = None,
+        twistd: str = "",
     ) -> None:
         self.config = directory / "netd.toml"
         self.config.write_text(config)
@@ -31,7 +37,15 @@ class Netd:
         options = [f"--reactor={reactor}"] if reactor else []
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
-                [TWISTD, "-n", "--pidfile=", *options, "netd", "--config", self.config],
+                [
+                    *([sys.executable, "-c", twistd] if twistd else [TWISTD]),
+                    "-n",
+                    "--pidfile=",
+                    *options,
+                    "netd",
+                    "--config",
+                    self.config,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -90,10 +104,10 @@ class Netd:
 
 @contextmanager
 def running(
-    directory: Path, config: str, *, reactor: str = "", environ: dict[str, str] | None = None
+    directory: Path, config: str, *, reactor: str = "", environ: dict[str, str] | None = None, twistd: str = ""
 ) -> Iterator[Netd]:
-    """A daemon that is ready, and surely gone afterwards."""
-    netd = Netd(directory, config, reactor=reactor, environ=environ)
+    """A daemon that is ready, and surely gone afterwards. `twistd`: a program that stands in for it."""
+    netd = Netd(directory, config, reactor=reactor, environ=environ, twistd=twistd)
     try:
         netd.wait_for("ready: ")
         yield netd
