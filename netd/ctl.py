@@ -12,14 +12,14 @@ from netd.kinds import KINDS
 
 
 class _Commands(click.Group):
-    """The commands of this module, and those that kinds of services bring: `netdctl KIND …`, loaded when asked for."""
+    """The commands of this module, and those that kinds of services bring, loaded when asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), *(name for name, kind in KINDS.items() if kind.ctl)])
+        return sorted([*super().list_commands(ctx), *(name for kind in KINDS.values() for name in kind.ctl)])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         own = super().get_command(ctx, cmd_name)
-        return own or (KINDS[cmd_name].load_ctl() if cmd_name in KINDS else None)
+        return own or next((kind.load_ctl(cmd_name) for kind in KINDS.values() if cmd_name in kind.ctl), None)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

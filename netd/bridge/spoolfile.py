@@ -307,6 +307,10 @@ class SpoolFile:
         self._lanes[lane] = row
         return row
 
+    def queue_names(self) -> list[str]:
+        """The queues of the embedded broker."""
+        return [name for (name,) in self.db.execute("SELECT name FROM queue ORDER BY name")]
+
     def drop_lane(self, lane: int) -> None:
         """Forget a lane that nothing is left of. Part of a transaction."""
         self.db.execute("DELETE FROM lane WHERE id = ?", (lane,))

@@ -11,7 +11,7 @@ BUILT_IN = frozenset(
 INTERACTIVE = frozenset({"exit", "logout", "quit", "watch"})
 """What only the interactive console understands."""
 
-RESERVED = frozenset({"drain", "reload", "resume"})
+RESERVED = frozenset({"bridge", "drain", "reload", "resume"})
 """What services and the daemon add, or will."""
 
 VERBS = BUILT_IN | INTERACTIVE | RESERVED

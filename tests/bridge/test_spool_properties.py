@@ -18,7 +18,6 @@ from netd.bridge import spoolfile
 from netd.bridge.broker import Outcome
 from tests.bridge.workbench import Workbench, ranges
 
-
 ENDINGS = st.sampled_from(["", "", "", "before", "after"])
 
 

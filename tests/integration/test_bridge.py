@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.netd_process import Netd, running
+from tests.netd_process import NETDCTL, Netd, running
 
 BRIDGE = """
 [daemon]
@@ -302,3 +302,18 @@ def test_two_daemons_do_not_share_a_spool(tmp_path: Path, bridge: Netd) -> None:
     assert second.wait() == os.EX_TEMPFAIL
     assert "in use by another process" in second.stderr
     assert bridge.process.poll() is None
+
+
+def test_netdctl_send_exits_0_only_when_every_line_is_durable(bridge: Netd) -> None:
+    command: list[str | Path] = [NETDCTL, "send", f"127.0.0.1:{port_in(bridge)}"]
+    data = b"".join(b"%d\n" % number for number in range(50_000)) + b"no LF"
+    good = subprocess.run(command, input=data, capture_output=True, timeout=60, check=False)
+    assert (good.returncode, good.stderr) == (0, b"")
+    assert take(port_out(bridge), 50_001)[-1] == b"no LF"
+    bad = subprocess.run(command, input=b"a\n" + b"x" * 100_000 + b"\n", capture_output=True, timeout=60, check=False)
+    assert bad.returncode == 1
+    assert bad.stderr == b"line 2 TOOLONG longer than 65536 bytes\n1 of 2 lines were refused\n"
+    nobody = subprocess.run(
+        [NETDCTL, "send", "127.0.0.1:1"], input=b"a\n", capture_output=True, timeout=60, check=False
+    )
+    assert nobody.returncode == os.EX_UNAVAILABLE
