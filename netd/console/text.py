@@ -51,6 +51,11 @@ def show_duration(seconds: float) -> str:
     raise AssertionError("days are the largest unit")
 
 
+def show_moment(timestamp: float) -> str:
+    """Local time of a Unix timestamp: "2026-11-23 08:42:40"."""
+    return datetime.fromtimestamp(timestamp, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
 def plural(count: int, noun: str) -> str:
     """From 1, "connection" to "1 connection"; 2 gives "2 connections"."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
