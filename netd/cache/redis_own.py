@@ -118,6 +118,7 @@ def reset(session: "RedisSession", words: list[bytes]) -> Switched:
     session.version = 2
     session.name = b""
     session.log_out()
+    session.leave()
     return Switched(2, Status(b"RESET"))
 
 

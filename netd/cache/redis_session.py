@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 from netd.cache.batch import Found, Pairs, Results
 from netd.cache.redis_commands import fits
@@ -23,7 +23,23 @@ from netd.cache.store import Session
 from netd.listener import Connection
 
 NOAUTH = Problem(b"Authentication required.", b"NOAUTH")
+_PINNED_TOO: Final = frozenset({"PING", "ECHO"})
+"""What a connection of the client's own answers better: in a transaction, in a subscription."""
 _FORWARD: Final = Status(b"forwarded")
+
+
+class OwnConnection(Protocol):
+    """A client's way to a connection to Redis of its own."""
+
+    @property
+    def pinned(self) -> bool:
+        """Whether it has one."""
+
+    def needs(self, request: Request) -> bool:
+        """Whether it must have one for this."""
+
+    def leave(self) -> None:
+        """Give it back, once everything asked on it is answered."""
 
 
 @dataclass(slots=True)
@@ -71,6 +87,8 @@ class RedisSession:
         self._requests = requests
         self._store = store
         self.port = port
+        self.own_connection: OwnConnection | None = None
+        self._pins = False
         self._checking: deque[tuple[list[Request], Callable[[Sequence[Answer]], None]]] | None = None
         self._closed = False
         self.log_out()
@@ -112,8 +130,13 @@ class RedisSession:
         forwarded: list[Request] = []
         places: list[int] = []
         check = None
+        again = self._pins = False
         for place, request in islice(enumerate(batch.requests), batch.at, None):
             batch.at = place + 1
+            if forwarded and isinstance(request, Command) and upper(request.words[0]) == "RESET":
+                batch.at = place  # what was asked before it comes first
+                again = True
+                break
             answer = self._answer(request)
             if answer is _FORWARD:
                 forwarded.append(request)
@@ -129,7 +152,9 @@ class RedisSession:
             answers = self._store.execute(forwarded, arrived)
             if answers is not None:
                 arrived(answers)
-        if check is None:
+        if again:
+            self._go_on(batch)
+        elif check is None:
             batch.requests.clear()  # a store that is stuck may owe answers to many
         else:
             batch.awaited += 1
@@ -168,6 +193,12 @@ class RedisSession:
         self.logged_in = True
         self._requests.stranger = False
 
+    def leave(self) -> None:
+        """Give back the connection of its own, if it has one."""
+        self._pins = False
+        if self.own_connection is not None:
+            self.own_connection.leave()
+
     def log_out(self) -> None:
         """As when the connection was new."""
         self.user = "default"
@@ -186,6 +217,10 @@ class RedisSession:
         if not self.logged_in and name not in {"AUTH", "HELLO", "RESET"}:
             return NOAUTH
         own = OWN.get(name)
+        if self.own_connection is not None:
+            self._pins = self._pins or self.own_connection.pinned or self.own_connection.needs(request)
+            if self._pins and name in _PINNED_TOO:
+                return _FORWARD
         try:
             if own is None:
                 answers = self.port.answers.get(name)

@@ -14,13 +14,17 @@ from twisted.internet.task import deferLater
 
 from netd.cache.batch import Found, Pairs, Results
 from netd.cache.config import CacheSettings
+from netd.cache.conversation import Conversation
 from netd.cache.counters import Counters
 from netd.cache.near import Fill, Near
 from netd.cache.redis import Greeting, Link, Listener, Replies, Upstream, pack
+from netd.cache.redis_door import RedisDoor
+from netd.cache.redis_exchange import Done, Exchange
 from netd.cache.redis_flush import flush
 from netd.cache.redis_login import LogIn
 from netd.cache.redis_memcached import MemcachedPlans
 from netd.cache.redis_pass import CommandPlans
+from netd.cache.redis_pinned import PinnedPool
 from netd.cache.redis_plan import Plan, command
 from netd.cache.redis_scripts import NAMES, script
 from netd.cache.redis_session import RedisPort, RedisSession
@@ -29,41 +33,12 @@ from netd.cache.redis_words import Refused
 from netd.cache.requests import OK, Answer, Command, Flush, Outcome, Problem, Reply, Request, deadline_of
 from netd.cache.resp import RespCodec
 from netd.cache.store import Session
-from netd.listener import Connection
 from netd.runtime import Runtime
 
 INVALIDATE = b"__redis__:invalidate"
 """The channel on which Redis tells which keys have changed."""
 START_STEP = 0.01
 """Seconds between two looks whether Redis has been reached, while starting."""
-
-Done = Callable[[Sequence[Answer]], None]
-
-
-class Exchange:
-    """A batch whose answers come from here and there."""
-
-    __slots__ = ("answers", "done", "late", "missing")
-
-    def __init__(self, answers: list[Any], done: Done) -> None:
-        self.answers = answers
-        self.done = done
-        self.missing = 0
-        self.late = False
-
-    def settle(self, place: int, answer: Answer) -> None:
-        """One answer more."""
-        self.answers[place] = answer
-        self.missing -= 1
-        if not self.missing and self.late:
-            self.done(self.answers)
-
-    def result(self) -> list[Any] | None:
-        """The answers if all are there; else they are given to `done` when they are."""
-        if not self.missing:
-            return self.answers
-        self.late = True
-        return None
 
 
 class RedisStore:
@@ -89,6 +64,7 @@ class RedisStore:
         self.upstream = Upstream(
             settings.store, settings.timeout, reactor, greetings=greetings, changed=self._links_changed, service=key
         )
+        self._pool = PinnedPool(self.upstream)
         if settings.near:
             self.near = near = Near(settings.max_memory, reactor.seconds, serve_stale=settings.serve_stale)
             self._listener = Listener(
@@ -117,6 +93,7 @@ class RedisStore:
         """Disconnect."""
         self._forget_flush()
         self._port.login.stop()
+        self._pool.stop()
         await self.upstream.stop()
         if self._listener is not None:
             await self._listener.stop()
@@ -128,6 +105,7 @@ class RedisStore:
     def stats(self) -> Mapping[str, int | float]:
         """What was asked, and what the near cache did."""
         found: dict[str, int | float] = {**self.counters.read(), "redis_connects": self.upstream.connects}
+        found["redis_pinned"] = len(self._pool)
         if (near := self.near) is not None:
             found |= {
                 "near_hits": near.hits,
@@ -146,9 +124,12 @@ class RedisStore:
         """All memcached clients are alike."""
         return self
 
-    def redis(self, connection: Connection, codec: RespCodec) -> Session:
+    def redis(self, connection: Conversation, codec: RespCodec) -> Session:
         """A Redis client has a name, a log-in, and perhaps a connection of its own."""
-        return RedisSession(connection, codec.requests, self, self._port)
+        door = RedisDoor(self, self._pool, connection)
+        session = RedisSession(connection, codec.requests, door, self._port)
+        door.client, session.own_connection = session, door
+        return session
 
     # --- the two links
 
@@ -346,7 +327,7 @@ class RedisStore:
 
     def _command(self, words: list[bytes]) -> "Answer | Plan":
         name = words[0].upper()
-        if self.commands.table.refused(name, allow_flush=self.settings.may_flush):
+        if self.commands.table.refused(words, allow_flush=self.settings.may_flush):
             raise Refused("this command is not allowed here", b"NOPERM")
         if name in _FLUSHES:
             self.counters.cmd_flush += 1
