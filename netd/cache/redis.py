@@ -173,7 +173,10 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # has no annotation
                 del batches[0]
                 self._bytes -= size
                 answers, self._got = got, (got := [])
-                done(answers)
+                try:
+                    done(answers)
+                except Exception:  # noqa: BLE001 - our mistake with one batch must not end the link that serves all
+                    _log.failure("a batch of replies made netd fail")
             if next_reply() is not Ellipsis:
                 self.cut("Redis answered what nobody asked")
         except hiredis.ProtocolError:
@@ -205,7 +208,10 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # has no annotation
         self._got, self._bytes = [], 0
         problem = Problem(why.encode("utf-8", "replace"))
         for count, done, _, _ in failed:
-            done([problem] * count)
+            try:
+                done([problem] * count)
+            except Exception:  # noqa: BLE001 - as above
+                _log.failure("a lost link made netd fail")
 
     def _count(self) -> None:
         self._tick += 1

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
+from twisted.logger import Logger
 
 from netd.cache.batch import Found, Pairs, Results
 from netd.cache.config import CacheSettings
@@ -34,6 +35,8 @@ from netd.cache.requests import OK, Answer, Command, Flush, Outcome, Problem, Re
 from netd.cache.resp import RespCodec
 from netd.cache.store import Session
 from netd.runtime import Runtime
+
+_log = Logger()
 
 INVALIDATE = b"__redis__:invalidate"
 """The channel on which Redis tells which keys have changed."""
@@ -311,7 +314,11 @@ class RedisStore:
         return data, plan.count, partial(self._take, exchange, place, plan)
 
     def _take(self, exchange: Exchange, place: int, plan: Plan, replies: Replies) -> None:
-        answer = plan.take(replies)
+        try:
+            answer = plan.take(replies)
+        except Exception:  # noqa: BLE001 - our mistake with one request must not end the link that serves all
+            _log.failure("a reply of Redis made netd fail")
+            answer = Problem(b"netd could not make sense of Redis's reply")
         if isinstance(answer, Plan):
             answer.keys = answer.keys or plan.keys
             self._send([self._part(answer, exchange, place)])
