@@ -34,6 +34,8 @@ _log = Logger()
 class RedisDoor:
     """The session of one Redis client, behind its `RedisSession`."""
 
+    __slots__ = ("_closed", "_connection", "_pinned", "_pool", "_store", "_waiting", "client")
+
     client: RedisSession
 
     def __init__(self, store: "RedisStore", pool: PinnedPool, connection: Conversation) -> None:
@@ -105,6 +107,7 @@ class RedisDoor:
         pinned, self._pinned = self._pinned, None
         if pinned is not None:
             pinned.reset()
+            self.client.route()
 
     def needs(self, request: Request) -> bool:
         """Whether this cannot be asked on the shared link."""
@@ -122,6 +125,7 @@ class RedisDoor:
 
     def _pin(self) -> None:
         self._waiting = []
+        self.client.route()
         taking = Deferred.fromCoroutine(self._take())
         taking.addErrback(lambda failure: _log.failure("unexpected error while connecting a client", failure))
 
@@ -143,6 +147,7 @@ class RedisDoor:
                 pinned.release()
             return
         if pinned is None:
+            self.client.route()
             problem = Problem(why.encode("utf-8", "replace"))
             for requests, exchange, place in filter(None, waiting):
                 for at in range(len(requests)):

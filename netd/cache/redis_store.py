@@ -130,8 +130,9 @@ class RedisStore:
     def redis(self, connection: Conversation, codec: RespCodec) -> Session:
         """A Redis client has a name, a log-in, and perhaps a connection of its own."""
         door = RedisDoor(self, self._pool, connection)
-        session = RedisSession(connection, codec.requests, door, self._port)
-        door.client, session.own_connection = session, door
+        session = RedisSession(connection, codec.requests, self, self._port)
+        session.put_behind(door)
+        door.client = session
         return session
 
     # --- the two links
