@@ -1,5 +1,7 @@
 """Values as an operator reads them."""
 
+from datetime import UTC, datetime
+
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _UNIT = 1024
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
