@@ -7,7 +7,8 @@ PREFIX ?= /opt/netd
 DESTDIR ?=
 
 # What the tests need, a program or a file, and the Debian package that has it.
-TOOLS = redis-server=redis-server rabbitmqctl=rabbitmq-server memcached=memcached memccapable=libmemcached-tools nutcracker=nutcracker nc=netcat-openbsd \
+TOOLS = redis-server=redis-server rabbitmqctl=rabbitmq-server memcached=memcached memccapable=libmemcached-tools \
+	nutcracker=nutcracker strace=strace nc=netcat-openbsd \
 	telnet=telnet socat=socat tmux=tmux ssh=openssh-client sshd=openssh-server dbclient=dropbear-bin \
 	plink=putty-tools ssh-audit=ssh-audit promtool=prometheus chromium=chromium zsh=zsh fish=fish haproxy=haproxy \
 	systemctl=systemd mandoc=mandoc \

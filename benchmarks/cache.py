@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import charts, stats
-from benchmarks.runner import Pace, Peer, Trial, load, resident_bytes, serving
+from benchmarks.runner import Pace, Peer, Trial, TrialFailedError, load, resident_bytes, serving
 from benchmarks.stats import Figures
 from benchmarks.suite import Column, Result, Scenario, Suite, Target
 
@@ -98,7 +98,8 @@ class Peers:
         # It answers no PING before version 0.5: a get will do in both dialects.
         if protocol == REDIS:
             probe, ready = b"*2\r\n$3\r\nGET\r\n$5\r\nready\r\n", b"$-1"
-        argv = ("nutcracker", "--conf-file", "{config}", "--stats-port", "22222", "--stats-addr", "127.0.0.1")
+        stats_at = ("--stats-addr", "127.0.0.2", "--stats-port", "{port}")
+        argv = ("nutcracker", "--conf-file", "{config}", "--output", "log", "--pid-file", "pid", *stats_at)
         return Peer(name, argv, config, needs=("nutcracker", behind.name), probe=probe, ready=ready, behind=behind)
 
 
@@ -112,6 +113,8 @@ def requests(
         sizes = (f"--size={size}", f"--keys={KEYS}", "--fill", f"--warmup={pace.warmup}")
         with serving(peer) as server:
             got = load("cacheload", mode, *options, *sizes, server=server, seconds=pace.seconds)
+        if not got["requests"]:
+            raise TrialFailedError("nothing was answered in time")
         return {
             "cpu_us": got["cpu_seconds"] * 1e6 / got["requests"],
             "rate": got["requests"] / got["seconds"],

@@ -4,38 +4,29 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import click
 from click.shell_completion import get_completion_class
 
-from netd.console.verbs import VERBS
 from netd.kinds import ADMIN, KINDS, kind_of
 
 PROGRAM, COMPLETION = "netdctl", "_NETDCTL_COMPLETE"
 
 
 class _Commands(click.Group):
-    """The commands of this module, those that kinds of services bring (`netdctl KIND …`), and the daemon's verbs."""
+    """The commands of this module, those that kinds of services bring, and the daemon's verbs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*self._own(ctx), *_verbs().list_commands(ctx)})
 
     def _own(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), *(name for name, kind in KINDS.items() if kind.ctl)])
+        return sorted([*super().list_commands(ctx), *(name for kind in KINDS.values() for name in kind.ctl)])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        group = KINDS[cmd_name].load_ctl() if cmd_name in KINDS else None
-        return super().get_command(ctx, cmd_name) or group or _verbs().get_command(ctx, cmd_name)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Where a kind has both commands and verbs of its name, what is no command is a verb."""
-        name, command, rest = super().resolve_command(ctx, args)
-        if isinstance(command, click.Group) and name in VERBS and not (rest and rest[0] in command.list_commands(ctx)):
-            return name, _verbs().get_command(ctx, name), rest
-        return name, command, rest
+        own = super().get_command(ctx, cmd_name)
+        of_kind = (kind.load_ctl(cmd_name) for kind in KINDS.values() if cmd_name in kind.ctl)
+        return own or next(of_kind, None) or _verbs().get_command(ctx, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         from netd.console.commands import BUILT_IN  # Twisted takes a moment to import: only where it is asked
@@ -48,10 +39,7 @@ class _Commands(click.Group):
 
 
 def _verbs() -> click.Group:
-    verbs = kind_of(ADMIN).load_ctl()
-    if verbs is None:
-        raise TypeError("[admin] brings netdctl's verbs")
-    return verbs
+    return cast("click.Group", kind_of(ADMIN).load_ctl("verbs"))
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

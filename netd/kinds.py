@@ -4,12 +4,12 @@ A kind's modules are imported when the configuration uses it, and not before; no
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from click import Group
+    from click import Command
 
     from netd.service import Service
     from netd.settings import ListenerSettings
@@ -23,8 +23,8 @@ class Kind:
     """module:class, a `ListenerSettings`; the module imports no Twisted."""
     service: str
     """module:class, a `netd.service.Service`."""
-    ctl: str = ""
-    """module:group, a `click.Group` for `netdctl KIND …`; the module imports no Twisted. Empty: none."""
+    ctl: Mapping[str, str] = field(default_factory=dict)
+    """Commands of netdctl by name, module:command each; the modules import no Twisted."""
 
     def load_settings(self) -> "type[ListenerSettings]":
         """The model of a [KIND.NAME] table."""
@@ -34,9 +34,9 @@ class Kind:
         """The class of the service."""
         return cast("type[Service]", _load(self.service))
 
-    def load_ctl(self) -> "Group | None":
-        """What netdctl can do for this kind while no daemon runs."""
-        return cast("Group", _load(self.ctl)) if self.ctl else None
+    def load_ctl(self, name: str) -> "Command":
+        """One of the commands that netdctl has of this kind."""
+        return cast("Command", _load(self.ctl[name]))
 
 
 ADMIN = "admin"
@@ -56,7 +56,13 @@ def _load(path: str) -> object:
 KINDS: Mapping[str, Kind] = {
     "echo": Kind("netd.echo.config:EchoSettings", "netd.echo.service:EchoService"),
     "cache": Kind("netd.cache.config:CacheSettings", "netd.cache.service:CacheService"),
-    "bridge": Kind("netd.bridge.config:BridgeSettings", "netd.bridge.service:BridgeService"),
-    "ssh": Kind("netd.ssh.config:SshSettings", "netd.ssh.service:SshService", ctl="netd.ssh.ctl:ssh"),
+    "bridge": Kind(
+        "netd.bridge.config:BridgeSettings",
+        "netd.bridge.service:BridgeService",
+        ctl={"send": "netd.bridge.ctl:send", "spool": "netd.bridge.ctl:spool"},
+    ),
+    "ssh": Kind("netd.ssh.config:SshSettings", "netd.ssh.service:SshService", ctl={"ssh": "netd.ssh.ctl:ssh"}),
 }
-_ADMIN = Kind("netd.admin.config:AdminSettings", "netd.admin.service:AdminService", ctl="netd.admin.ctl:verbs")
+_ADMIN = Kind(
+    "netd.admin.config:AdminSettings", "netd.admin.service:AdminService", ctl={"verbs": "netd.admin.ctl:verbs"}
+)

@@ -24,7 +24,7 @@ LONGEST_STATUS = 200
 """Characters; `systemctl status` shows one line."""
 
 WAITING = 16
-"""Notifications kept while the manager's queue is full. A reload makes two; older ones matter no more."""
+"""Notifications kept while systemd's queue is full. A reload makes two; older ones matter no more."""
 
 RETRY = 0.1
 """Seconds until a full queue is tried again."""
@@ -39,22 +39,22 @@ _log = Logger()
 
 
 def announcer(environ: Mapping[str, str], clock: IReactorTime) -> Announce:
-    """What tells the service manager about the daemon; it does nothing when there is no manager that asked."""
+    """What tells systemd about the daemon; it does nothing where systemd did not ask."""
     name = environ.get("NOTIFY_SOCKET", "")
     if not name.startswith(("/", "@")):
         return lambda _phase, _status: None
-    return ServiceManager(name, watchdog_interval(environ), clock).announce
+    return NotifySocket(name, watchdog_interval(environ), clock).announce
 
 
 def watchdog_interval(environ: Mapping[str, str]) -> float:
-    """Seconds after which the manager wants to have heard a heartbeat; 0 when it wants none of this process."""
+    """Seconds after which systemd wants to have heard a heartbeat; 0 when it wants none of this process."""
     usec = environ.get("WATCHDOG_USEC", "")
     ours = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
     return int(usec) / USEC if usec.isdecimal() and ours else 0.0
 
 
-class ServiceManager:
-    """The manager at the other end of $NOTIFY_SOCKET, `name`; a leading @ is an abstract socket's."""
+class NotifySocket:
+    """The socket of systemd's, $NOTIFY_SOCKET, is `name`; a leading @ is an abstract one's."""
 
     def __init__(self, name: str, watchdog: float, clock: IReactorTime) -> None:
         self._address = f"\0{name[1:]}" if name.startswith("@") else name
@@ -92,7 +92,7 @@ class ServiceManager:
             self._waiting.popleft()
 
     def _send(self, text: str) -> bool:
-        """Whether it is dealt with; not, when the manager's queue is full."""
+        """Whether it is dealt with; not, when systemd's queue is full."""
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending:
                 sending.setblocking(False)

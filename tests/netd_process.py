@@ -102,10 +102,15 @@ class Netd:
 
 @contextmanager
 def running(
-    directory: Path, config: str, *, reactor: str = "", environ: dict[str, str] | None = None
+    directory: Path,
+    config: str,
+    *,
+    reactor: str = "",
+    environ: dict[str, str] | None = None,
+    command: Sequence[str | Path] = (TWISTD,),
 ) -> Iterator[Netd]:
     """A daemon that is ready, and surely gone afterwards."""
-    netd = Netd(directory, config, reactor=reactor, environ=environ)
+    netd = Netd(directory, config, reactor=reactor, environ=environ, command=command)
     try:
         netd.wait_for("ready: ")
         yield netd

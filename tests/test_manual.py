@@ -37,13 +37,12 @@ def test_the_verbs_are_those_there_are() -> None:
 
 def test_netdctls_own_commands_and_options_are_named() -> None:
     text = shown("netdctl.1")
-    groups = {name: kind.load_ctl() for name, kind in KINDS.items() if kind.ctl}
-    commands = {
-        **main.commands,
-        **{
-            f"{name} {each}": group.commands[each] for name, group in groups.items() if group for each in group.commands
-        },
-    }
+    commands = {**main.commands}
+    for kind in KINDS.values():
+        for name in kind.ctl:
+            command = commands[name] = kind.load_ctl(name)
+            if isinstance(command, click.Group):
+                commands |= {f"{name} {each}": inner for each, inner in command.commands.items()}
     for name, command in commands.items():
         assert name in text
         options = [each for each in command.params if isinstance(each, click.Option)] if " " not in name else []

@@ -9,7 +9,7 @@ from secrets import token_hex
 import pytest
 from twisted.internet.task import Clock
 
-from netd.systemd import RETRY, ServiceManager, announcer
+from netd.systemd import RETRY, NotifySocket, announcer
 from tests.test_daemon import Running, config
 
 
@@ -163,7 +163,7 @@ def test_what_a_busy_manager_does_not_take_is_said_again_in_order(manager: Manag
 
 
 def test_a_manager_that_is_gone_harms_nobody(tmp_path: Path, clock: Clock) -> None:
-    manager = ServiceManager(str(tmp_path / "nobody"), 2.0, clock)
+    manager = NotifySocket(str(tmp_path / "nobody"), 2.0, clock)
     manager.announce("ready", "")
     clock.advance(1)
     assert len(clock.getDelayedCalls()) == 1

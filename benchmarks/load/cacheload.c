@@ -4,7 +4,7 @@
  *   cacheload set    the same with writing
  *
  * --protocol is memcached or redis. There are --keys keys; each has a value of --size bytes of its own. With --fill they
- * are all written first, through the same port, before anything is measured.
+ * are all written first, and read once, through the same port, before anything is measured.
  *
  * The result is one line of JSON on stdout; a reply that is not exactly what it must be, a connection closed by the
  * server, or silence for --patience seconds ends the run with {"error": …} and status 1. */
@@ -175,13 +175,14 @@ static int wait_for(struct epoll_event *events) {
     return ready < 0 ? 0 : ready;
 }
 
-static void fill(void) {
+/* Writes, or asks for, each key once. */
+static void go_through_keys(bool set) {
     static struct epoll_event events[EVENTS];
     struct connection *connection = &connections[0];
     for (int key = 0; key < options.keys;) {
         begin_batch(connection);
         for (int i = 0; i < FILL && key < options.keys; i++)
-            add(connection, key++, true);
+            add(connection, key++, set);
         send_owed(connection);
         while (connection->come < connection->to_come) {
             if ((double)(now_ns() - connection->asked_at) > options.patience * 1e9)
@@ -276,8 +277,10 @@ int main(int count, char **words) {
         fail("out of memory");
     for (int i = 0; i < options.connections; i++)
         open_connection(&connections[i]);
-    if (options.fill)
-        fill();
+    if (options.fill) {
+        go_through_keys(true);
+        go_through_keys(false);
+    }
     exchange();
     return 0;
 }

@@ -119,7 +119,7 @@ class _Queue:
         self.length += len(block)
         work: Work = partial(queuerows.append, queue=self.row.id, position=position, block=block)
         self._spool.write(
-            Plain(work, partial(self._appended, position, block, outlet), grows=True), size, within=APPEND_DELAY
+            Plain(work, partial(self._appended, position, block, outlet), grows=False), size, within=APPEND_DELAY
         )
 
     def _appended(self, position: int, block: Block, outlet: "_Outlet") -> None:

@@ -1,7 +1,7 @@
 """A [bridge.NAME] table at work: ports, lanes, the spool and a broker, put together and taken apart in order."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import cast
 
@@ -14,10 +14,11 @@ from netd.bridge.embedded import EmbeddedBroker
 from netd.bridge.figures import CHARTS, FIGURES
 from netd.bridge.lane import CONFIRM_SECONDS, Lane
 from netd.bridge.publish import PublishConnection, PublishPort
-from netd.bridge.spool import Spool
+from netd.bridge.spool import Plain, Spool
 from netd.bridge.spoolfile import LaneRow, SpoolFailed, SpoolFile, SpoolInUse
-from netd.bridge.subscribe import AnsweringSubscriber, SubscribePort, TcpSubscriber
+from netd.bridge.subscribe import AnsweringSubscriber, SubscribeConnection, SubscribePort, TcpSubscriber
 from netd.bridge.thread import SpoolThread
+from netd.bridge.verbs import COMMANDS
 from netd.config import ServiceConfig
 from netd.listener import Listener, Port
 from netd.runtime import CannotStart, Runtime
@@ -35,6 +36,7 @@ class BridgeService(Service):
     """Lines in and out of a broker."""
 
     kind = "bridge"
+    commands = COMMANDS
     figures = FIGURES
     charts = CHARTS
     thread = SpoolThread
@@ -176,6 +178,32 @@ class BridgeService(Service):
     def _publishers(self) -> list[PublishConnection]:
         found = (each for listener in self.listeners for each in listener.connections.values())
         return [each for each in found if isinstance(each, PublishConnection)]
+
+    # --- for verbs
+
+    def subscribers(self, port: SubscribePort) -> list[SubscribeConnection]:
+        """Who is connected to a subscribe port."""
+        found = (each for listener in self.listeners for each in listener.connections.values())
+        return [each for each in found if isinstance(each, SubscribeConnection) and each.subscribe_port is port]
+
+    def lane_of(self, number: int) -> Lane:
+        """The lane of a number, opened anew if nothing was left of it."""
+        for lane in self.lanes:
+            if lane.row.id == number:
+                return lane
+        lane = self._add_lane(next(row for row in self.spool.file.lanes() if row.id == number))
+        if self.broker is not None:
+            lane.open(self.broker)
+        return lane
+
+    def taps_of(self, port: str) -> list[list[Callable[[Sequence[bytes]], object]]]:
+        """Where to look on at the ports of a name."""
+        incoming = [self.publish_ports[port].lane.taps] if port in self.publish_ports else []
+        return incoming + ([self.subscribe_ports[port].taps] if port in self.subscribe_ports else [])
+
+    def forget(self, letters: Sequence[int]) -> None:
+        """Delete dead letters."""
+        self.spool.write(Plain(partial(SpoolFile.forget, ids=letters)))
 
     # --- how it does
 

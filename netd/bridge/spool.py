@@ -28,9 +28,10 @@ transaction into a new log. Every change may be done twice with the same result 
 written), so whichever of the two is found after a crash, it is right. Until that succeeds no `+OK` is said, reading
 stops (`*WAIT`), and it is tried again every second. Lines that wait for it stay in memory, and are bounded.
 
-When the disk is full, what gives room (released blocks, dead letters for them) is written apart from what takes room,
-by the help of a reserve: a file that is removed in need. Else the disk could stay full although the broker takes
-everything, because a deletion needs room in the log first.
+When the disk is full, what gives room (released blocks, dead letters for them; a block's move to a queue of the
+embedded broker, whose release follows) is written apart from what takes room, by the help of a reserve: a file that is
+removed in need. Else the disk could stay full although the broker takes everything, because a deletion needs room in
+the log first.
 
 Released blocks are not worth a sync of their own: a release is written with the next commit, or after a moment. Lost in
 a crash, it makes a block go out once more, each message with the `x-netd-id` it had.
@@ -282,7 +283,7 @@ class Spool:
         self._changed()
         if self._file is not None and self._file.wants_checkpoint:
             self._busy = True
-            self._in_thread(self._file.checkpoint).addCallbacks(self._checkpointed, self._failed).addErrback(
+            self._in_thread(partial(_tidy, self._file)).addCallbacks(self._checkpointed, self._failed).addErrback(
                 self._broken
             )
         else:
@@ -343,6 +344,11 @@ class Spool:
 def _transact(file: SpoolFile, works: Sequence[Work], *, measure: bool) -> int | None:
     file.commit(works)
     return file.used() if measure else None
+
+
+def _tidy(file: SpoolFile) -> None:
+    file.checkpoint()
+    file.keep_reserve()
 
 
 def _recover(file: SpoolFile, works: Sequence[Work], shrinking: Sequence[Work], size: int, *, full: bool) -> int:

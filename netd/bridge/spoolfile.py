@@ -22,7 +22,7 @@ RESERVE = 24 << 20
 so that what is there can still be moved, delivered and released."""
 
 MARGIN = 1 << 20
-"""Bytes beside the reserve that a disk which was full must have before it is filled again."""
+"""Bytes beside a quarter of the reserve that a disk which was full must have before it is filled again."""
 
 CHECKPOINT_SIZE = 8 << 20
 """Bytes in the log of changes, about, after which they are moved to the database: measured, larger gains nothing."""
@@ -134,7 +134,7 @@ class SpoolFile:
         """Open it, or make it; raises SpoolInUse when another process has it."""
         self.path = path
         self.reserve = 0
-        """Bytes that were kept aside the last time; none where the disk is too small."""
+        """Bytes that are kept aside; less than there should be where the disk is too small."""
         self._changed = 0
         self._lock = _lock(path)
         self._db: sqlite3.Connection | None = None
@@ -247,30 +247,38 @@ class SpoolFile:
         return Path(f"{self.path}-reserve")
 
     def keep_reserve(self) -> None:
-        """Have some room kept aside, where there is any."""
-        self.reserve = 0
+        """Have some room kept aside: as much as it should be, or what there is."""
+        if self.reserve == RESERVE:
+            return
         with suppress(OSError):
             descriptor = os.open(self._reserve_path, os.O_WRONLY | os.O_CREAT, 0o600)
             try:
-                os.posix_fallocate(descriptor, 0, RESERVE)
-                self.reserve = RESERVE
-            except OSError:
-                os.ftruncate(descriptor, 0)
+                for self.reserve in (RESERVE, RESERVE // 2, RESERVE // 4, 0):
+                    with suppress(OSError):
+                        if self.reserve:
+                            os.posix_fallocate(descriptor, 0, self.reserve)
+                        break
+                os.ftruncate(descriptor, self.reserve)
             finally:
                 os.close(descriptor)
 
     def give_up_reserve(self) -> None:
         """Give the room back to the disk."""
+        self.reserve = 0
         with suppress(OSError):
             self._reserve_path.unlink()
 
     def has_room(self, size: int) -> bool:
-        """Whether the disk takes so many bytes more, and still has what is to be kept aside."""
+        """Whether so many bytes more can be written, and something still be kept aside."""
         try:
             disk = os.statvfs(self.path)
-        except OSError:
+            log = Path(f"{self.path}-wal").stat().st_size
+            reusable = int(str(self._one("PRAGMA freelist_count"))) * int(str(self._one("PRAGMA page_size")))
+        except (OSError, sqlite3.Error):
             return False
-        return disk.f_bavail * disk.f_frsize >= 2 * size + self.reserve + MARGIN
+        pages = size + size // 8  # which are never quite full
+        more = max(0, pages - log) + max(0, pages - reusable)
+        return disk.f_bavail * disk.f_frsize - more >= RESERVE // 4 + MARGIN
 
     # --- lanes and blocks
 
@@ -298,6 +306,10 @@ class SpoolFile:
         row = LaneRow(lane, route, f"{self.id}-{lane}", 0, 1)
         self._lanes[lane] = row
         return row
+
+    def queue_names(self) -> list[str]:
+        """The queues of the embedded broker."""
+        return [name for (name,) in self.db.execute("SELECT name FROM queue ORDER BY name")]
 
     def drop_lane(self, lane: int) -> None:
         """Forget a lane that nothing is left of. Part of a transaction."""

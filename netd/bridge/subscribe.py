@@ -85,6 +85,11 @@ class SubscribeConnection(Connection):
         )
 
     @property
+    def subscribe_port(self) -> SubscribePort:
+        """The port it came by."""
+        return self._port
+
+    @property
     def problem(self) -> str:
         """Why nothing can come to it."""
         return self._subscription.problem

@@ -201,6 +201,11 @@ class Conversation(Connection):
         elif count >= self._limit < BATCH:
             self._limit *= 2
 
+    @property
+    def blocked(self) -> bool:
+        """Whether the client does not take what it is sent."""
+        return self._blocked
+
     def push(self, data: bytes) -> None:
         """Send what was not asked for, such as a message of a subscription, behind what is owed."""
         if self._turns:

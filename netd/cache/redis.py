@@ -5,7 +5,7 @@ replies: no Deferred, no timer, no parser in Python per command. Replies come in
 ties them together; so a link that is late with one reply is of no use any more. It is cut, and everything asked on it
 is answered with a `Problem`: never can a reply be taken for another request's.
 
-What waits on a link is bounded in bytes and in batches. Time is counted in ticks, a fixed number to the timeout: a
+What waits on a link is bounded in bytes. Time is counted in ticks, a fixed number to the timeout: a
 batch bears the tick in which it was sent, and each tick looks at the oldest batch alone. A link on which nothing is
 asked is asked PING, so that a Redis that has vanished is noticed before a client does.
 
@@ -43,10 +43,10 @@ IDLE_TICKS = 8
 """Ticks without anything asked after which a link is asked PING."""
 HEARTBEAT = 0.25
 """Seconds between two PINGs on a link that listens."""
-MOST_BATCHES = 1 << 16
-"""Batches that may wait on a link: several for each of ten thousand clients."""
 MOST_BYTES = 64 << 20
 """Bytes of requests that may wait on a link: half a second of a gigabit network."""
+BATCH_COST = 512
+"""Bytes that a batch counts for beside its requests: about what it and who waits for it take."""
 
 FIRST_DELAY, LONGEST_DELAY, DELAY_FACTOR, DELAY_JITTER = 0.1, 2.0, 2.0, 0.2
 """Seconds before another attempt: the first, the longest, what the next is multiplied with, how much it varies."""
@@ -145,8 +145,8 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # has no annotation
 
         The link must not be lost already.
         """
-        size = len(data)
-        if self._bytes > MOST_BYTES or len(self._batches) > MOST_BATCHES:
+        size = len(data) + BATCH_COST
+        if self._bytes > MOST_BYTES:
             busy = [Problem(b"Redis is too slow: too much waits for it already")] * count
             self.factory.reactor.callLater(0, done, busy)
             return
@@ -166,6 +166,10 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # has no annotation
         took, now = self.factory.seconds.observe, self.factory.reactor.seconds
         try:
             while batches:
+                reply = next_reply()
+                if reply is Ellipsis:
+                    return
+                got.append(reply)
                 count, done, size, _, since = batches[0]
                 while len(got) < count:
                     reply = next_reply()
@@ -176,7 +180,10 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # has no annotation
                 self._bytes -= size
                 answers, self._got = got, (got := [])
                 took(now() - since)
-                done(answers)
+                try:
+                    done(answers)
+                except Exception:  # noqa: BLE001 - our mistake with one batch must not end the link that serves all
+                    _log.failure("a batch of replies made netd fail")
             if next_reply() is not Ellipsis:
                 self.cut("Redis answered what nobody asked")
         except hiredis.ProtocolError:
@@ -208,7 +215,10 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # has no annotation
         self._got, self._bytes = [], 0
         problem = Problem(why.encode("utf-8", "replace"))
         for count, done, _, _, _ in failed:
-            done([problem] * count)
+            try:
+                done([problem] * count)
+            except Exception:  # noqa: BLE001 - as above
+                _log.failure("a lost link made netd fail")
 
     def _count(self) -> None:
         self._tick += 1

@@ -74,6 +74,17 @@ class MemcachedPlans:
 
     # --- fetching
 
+    def looks(self, fetch: Fetch) -> bool:
+        """Whether it only looks at an item: then `found` makes its answer of what GET says."""
+        return fetch.touch is None and fetch.vivify is None and fetch.recache is None and not fetch.wants & TTL
+
+    def found(self, fetch: Fetch, kept: Reply) -> "Answer | Plan":
+        """The answer to a fetch that only looks, or what has to be asked for it still."""
+        answer = self._found(fetch, self._prefix + fetch.key, kept, {})
+        if isinstance(answer, Plan):
+            answer.keys = (fetch.key,)
+        return answer
+
     def _fetch(self, fetch: Fetch, key: bytes) -> Plan:
         if fetch.vivify is not None or fetch.recache is not None:
             return _fetch_by_script(fetch, key)
@@ -87,9 +98,6 @@ class MemcachedPlans:
         return Plan(command(b"GETEX", key, *option), 1, lambda replies: self._found(fetch, key, replies[0], {}))
 
     def _look(self, fetch: Fetch, key: bytes) -> Plan:
-        if not fetch.wants & TTL:
-            return Plan(command(b"GET", key), 1, lambda replies: self._found(fetch, key, replies[0], {}))
-
         def with_ttl(replies: Sequence[Any]) -> "Answer | Plan":
             left = seconds(replies[1]) if isinstance(replies[1], int) else -1
             return self._found(fetch, key, replies[0], {"ttl": left, "old_ttl": left})

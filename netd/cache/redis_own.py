@@ -118,6 +118,7 @@ def reset(session: "RedisSession", words: list[bytes]) -> Switched:
     session.version = 2
     session.name = b""
     session.log_out()
+    session.leave()
     return Switched(2, Status(b"RESET"))
 
 
@@ -155,7 +156,7 @@ def client_setname(session: "RedisSession", words: list[bytes]) -> Reply:
 def client_setinfo(session: "RedisSession", words: list[bytes]) -> Reply:
     """CLIENT SETINFO LIB-NAME name | LIB-VER version."""
     option = words[2].upper()
-    if option not in session.library:
+    if option not in _LIBRARY:
         raise Refused(f"Unrecognized option '{words[2].decode('latin-1')}'")
     if not _PRINTABLE.issuperset(words[3]):
         raise Refused(f"{option.lower().decode()} cannot contain spaces, newlines or special characters.")
@@ -196,8 +197,8 @@ def describe(session: "RedisSession") -> bytes:
         "cmd": session.last_command.decode("latin-1").lower(),
         "user": session.user,
         "resp": session.version,
-        "lib-name": session.library[b"LIB-NAME"].decode("latin-1"),
-        "lib-ver": session.library[b"LIB-VER"].decode("latin-1"),
+        "lib-name": session.library.get(b"LIB-NAME", b"").decode("latin-1"),
+        "lib-ver": session.library.get(b"LIB-VER", b"").decode("latin-1"),
     }
     return " ".join(f"{key}={value}" for key, value in fields.items()).encode("latin-1", "replace")
 
@@ -206,6 +207,7 @@ def _name_of(user: list[bytes]) -> str:
     return user[0].decode("utf-8", "replace") if user else "default"
 
 
+_LIBRARY: Final = frozenset({b"LIB-NAME", b"LIB-VER"})
 _PRINTABLE: Final = frozenset(range(ord("!"), ord("~") + 1))
 
 

@@ -99,6 +99,8 @@ class CommandPlans:
             return _strip_or_ok if name == b"SET" else _strip
         if name in _STATUSES:
             return _status
+        if name == b"COMMAND":
+            return _flagged
         if self._prefix and name in _WITH_PATTERN:
             return self._strip_keys if name == b"KEYS" else self._strip_scan
         if self._prefix and name in _KEY_FIRST:
@@ -141,8 +143,25 @@ def _ok(reply: Reply) -> Reply:
     return OK if reply == OK_ALONE else reply
 
 
-def _status(reply: Reply) -> Answer:
+def _status(reply: Reply) -> Reply:
     return Status(reply) if isinstance(reply, bytes) else reply
+
+
+_FLAG_NAMES: Final = (b"flags", b"doc_flags")
+_DESCRIBED = 7
+"""Members of a command's description that there are at least: the third and the last of these are flags."""
+
+
+def _flagged(reply: Reply) -> Reply:
+    """What COMMAND says, whose flags are simple strings; redis-cli insists on it."""
+    if not isinstance(reply, list):
+        return reply
+    described = len(reply) >= _DESCRIBED and isinstance(reply[1], int)
+    said: list[Reply] = []
+    for at, each in enumerate(reply):
+        flags = (described and at in {2, 6}) or (at > 0 and reply[at - 1] in _FLAG_NAMES)
+        said.append([_status(flag) for flag in each] if flags and isinstance(each, list) else _flagged(each))
+    return said
 
 
 def _strip(reply: Reply) -> Reply:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 from netd.cache.batch import Found, Pairs, Results
 from netd.cache.redis_commands import fits
@@ -23,7 +23,23 @@ from netd.cache.store import Session
 from netd.listener import Connection
 
 NOAUTH = Problem(b"Authentication required.", b"NOAUTH")
+_PINNED_TOO: Final = frozenset({"PING", "ECHO"})
+"""What a connection of the client's own answers better: in a transaction, in a subscription."""
 _FORWARD: Final = Status(b"forwarded")
+
+
+class OwnConnection(Session, Protocol):
+    """A client's way to a connection to Redis of its own."""
+
+    @property
+    def pinned(self) -> bool:
+        """Whether it has one."""
+
+    def needs(self, request: Request) -> bool:
+        """Whether it must have one for this."""
+
+    def leave(self) -> None:
+        """Give it back, once everything asked on it is answered."""
 
 
 @dataclass(slots=True)
@@ -62,37 +78,65 @@ class _Batch:
 class RedisSession:
     """A `netd.cache.store.Session` before the store's own one."""
 
+    # Ten thousand of these are to cost little.
+    __slots__ = (
+        "_checking",
+        "_pins",
+        "_requests",
+        "_shared",
+        "_store",
+        "connection",
+        "last_command",
+        "library",
+        "logged_in",
+        "lookup",
+        "name",
+        "own_connection",
+        "port",
+        "user",
+        "version",
+        "write",
+    )
+
+    lookup: Callable[[list[bytes], Callable[[Found], None]], Found | None]
+    write: Callable[[Pairs, Callable[[Results], None]], Results | None]
+
     def __init__(self, connection: Connection, requests: Requests, store: Session, port: RedisPort) -> None:
         self.name = b""
-        self.library = {b"LIB-NAME": b"", b"LIB-VER": b""}
+        self.library: dict[bytes, bytes] = {}
         self.version = 2
         self.last_command = b"NULL"
         self.connection = connection
-        self._requests = requests
-        self._store = store
         self.port = port
+        self.own_connection: OwnConnection | None = None
+        self._requests = requests
+        self._shared = self._store = store
+        self._pins = False
         self._checking: deque[tuple[list[Request], Callable[[Sequence[Answer]], None]]] | None = None
-        self._closed = False
         self.log_out()
         port.sessions[connection.id] = self
 
+    def put_behind(self, door: "OwnConnection") -> None:
+        """Ask through a door to a connection of the client's own, in all but plain gets and sets while it has none."""
+        self.own_connection = self._store = door
+
     def close(self) -> None:
         """The connection is gone."""
-        self._closed = True
         self._checking = None
         self.port.sessions.pop(self.connection.id, None)
         self._store.close()
 
-    def lookup(self, keys: list[bytes], done: Callable[[Found], None]) -> Found | None:
-        """Plain gets."""
-        if self.logged_in and self._checking is None:
-            return self._store.lookup(keys, done)
+    def route(self) -> None:
+        """Plain gets and sets go straight to the store, where nothing stands between."""
+        open_ = self.logged_in and self._checking is None
+        shared = self.own_connection is None or not self.own_connection.pinned
+        self.lookup = self._shared.lookup if open_ and shared else self._lookup
+        self.write = self._shared.write if open_ and shared else self._write
+
+    def _lookup(self, keys: list[bytes], done: Callable[[Found], None]) -> Found | None:
         return cast("Found | None", self.execute(list(keys), cast("Callable[[Sequence[Answer]], None]", done)))
 
-    def write(self, pairs: Pairs, done: Callable[[Results], None]) -> Results | None:
-        """Plain sets."""
-        if self.logged_in and self._checking is None:
-            return self._store.write(pairs, done)
+    def _write(self, pairs: Pairs, done: Callable[[Results], None]) -> Results | None:
         return cast("Results | None", self.execute(list(pairs), cast("Callable[[Sequence[Answer]], None]", done)))
 
     def execute(self, requests: list[Request], done: Callable[[Sequence[Answer]], None]) -> Sequence[Answer] | None:
@@ -112,8 +156,13 @@ class RedisSession:
         forwarded: list[Request] = []
         places: list[int] = []
         check = None
+        again = self._pins = False
         for place, request in islice(enumerate(batch.requests), batch.at, None):
             batch.at = place + 1
+            if forwarded and isinstance(request, Command) and upper(request.words[0]) == "RESET":
+                batch.at = place  # what was asked before it comes first
+                again = True
+                break
             answer = self._answer(request)
             if answer is _FORWARD:
                 forwarded.append(request)
@@ -129,11 +178,14 @@ class RedisSession:
             answers = self._store.execute(forwarded, arrived)
             if answers is not None:
                 arrived(answers)
-        if check is None:
+        if again:
+            self._go_on(batch)
+        elif check is None:
             batch.requests.clear()  # a store that is stuck may owe answers to many
         else:
             batch.awaited += 1
             self._checking = deque()
+            self.route()
             self.port.login.check(check.user, check.password).addCallback(self._checked, check, batch, batch.at - 1)
 
     def _arrived(self, batch: _Batch, places: list[int], answers: Sequence[Answer]) -> None:
@@ -148,6 +200,7 @@ class RedisSession:
         if waiting is None:
             return  # the client has gone
         self._checking = None
+        self.route()
         if right:
             self.user = check.user
             self._let_in()
@@ -158,7 +211,7 @@ class RedisSession:
         self._go_on(batch)
         if batch.complete:
             batch.done(batch.answers)
-        while waiting and not self._closed:
+        while waiting and self.connection.id in self.port.sessions:
             requests, done = waiting.popleft()
             answers = self.execute(requests, done)
             if answers is not None:
@@ -167,12 +220,20 @@ class RedisSession:
     def _let_in(self) -> None:
         self.logged_in = True
         self._requests.stranger = False
+        self.route()
+
+    def leave(self) -> None:
+        """Give back the connection of its own, if it has one."""
+        self._pins = False
+        if self.own_connection is not None:
+            self.own_connection.leave()
 
     def log_out(self) -> None:
         """As when the connection was new."""
         self.user = "default"
         self.logged_in = not self.port.login.required
         self._requests.stranger = not self.logged_in
+        self.route()
 
     # --- what concerns the connection
 
@@ -186,6 +247,10 @@ class RedisSession:
         if not self.logged_in and name not in {"AUTH", "HELLO", "RESET"}:
             return NOAUTH
         own = OWN.get(name)
+        if self.own_connection is not None:
+            self._pins = self._pins or self.own_connection.pinned or self.own_connection.needs(request)
+            if self._pins and name in _PINNED_TOO:
+                return _FORWARD
         try:
             if own is None:
                 answers = self.port.answers.get(name)

@@ -11,59 +11,38 @@ from typing import Any, Final
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
+from twisted.logger import Logger
 
 from netd.cache.batch import Found, Pairs, Results
 from netd.cache.config import CacheSettings
+from netd.cache.conversation import Conversation
 from netd.cache.counters import Counters
-from netd.cache.near import Fill, Near
+from netd.cache.layout import value_of
+from netd.cache.near import Fill, Near, Waiter
 from netd.cache.redis import Greeting, Link, Listener, Replies, Upstream, pack
+from netd.cache.redis_door import RedisDoor
+from netd.cache.redis_exchange import Done, Exchange
 from netd.cache.redis_flush import flush
 from netd.cache.redis_login import LogIn
 from netd.cache.redis_memcached import MemcachedPlans
 from netd.cache.redis_pass import CommandPlans
+from netd.cache.redis_pinned import PinnedPool
 from netd.cache.redis_plan import Plan, command
 from netd.cache.redis_scripts import NAMES, script
 from netd.cache.redis_session import RedisPort, RedisSession
 from netd.cache.redis_table import Table
 from netd.cache.redis_words import Refused
-from netd.cache.requests import OK, Answer, Command, Flush, Outcome, Problem, Reply, Request, deadline_of
+from netd.cache.requests import OK, Answer, Command, Fetch, Flush, Outcome, Problem, Reply, Request, deadline_of
 from netd.cache.resp import RespCodec
 from netd.cache.store import Session
-from netd.listener import Connection
 from netd.runtime import Runtime
+
+_log = Logger()
 
 INVALIDATE = b"__redis__:invalidate"
 """The channel on which Redis tells which keys have changed."""
 START_STEP = 0.01
 """Seconds between two looks whether Redis has been reached, while starting."""
-
-Done = Callable[[Sequence[Answer]], None]
-
-
-class Exchange:
-    """A batch whose answers come from here and there."""
-
-    __slots__ = ("answers", "done", "late", "missing")
-
-    def __init__(self, answers: list[Any], done: Done) -> None:
-        self.answers = answers
-        self.done = done
-        self.missing = 0
-        self.late = False
-
-    def settle(self, place: int, answer: Answer) -> None:
-        """One answer more."""
-        self.answers[place] = answer
-        self.missing -= 1
-        if not self.missing and self.late:
-            self.done(self.answers)
-
-    def result(self) -> list[Any] | None:
-        """The answers if all are there; else they are given to `done` when they are."""
-        if not self.missing:
-            return self.answers
-        self.late = True
-        return None
 
 
 class RedisStore:
@@ -89,6 +68,7 @@ class RedisStore:
         self.upstream = Upstream(
             settings.store, settings.timeout, reactor, greetings=greetings, changed=self._links_changed, service=key
         )
+        self._pool = PinnedPool(self.upstream)
         if settings.near:
             self.near = near = Near(settings.max_memory, reactor.seconds, serve_stale=settings.serve_stale)
             self._listener = Listener(
@@ -117,6 +97,7 @@ class RedisStore:
         """Disconnect."""
         self._forget_flush()
         self._port.login.stop()
+        self._pool.stop()
         await self.upstream.stop()
         if self._listener is not None:
             await self._listener.stop()
@@ -128,6 +109,7 @@ class RedisStore:
     def stats(self) -> Mapping[str, int | float]:
         """What was asked, and what the near cache did."""
         found: dict[str, int | float] = {**self.counters.read(), "redis_connects": self.upstream.connects}
+        found["redis_pinned"] = len(self._pool)
         if (near := self.near) is not None:
             found |= {
                 "near_hits": near.hits,
@@ -146,9 +128,13 @@ class RedisStore:
         """All memcached clients are alike."""
         return self
 
-    def redis(self, connection: Connection, codec: RespCodec) -> Session:
+    def redis(self, connection: Conversation, codec: RespCodec) -> Session:
         """A Redis client has a name, a log-in, and perhaps a connection of its own."""
-        return RedisSession(connection, codec.requests, self, self._port)
+        door = RedisDoor(self, self._pool, connection)
+        session = RedisSession(connection, codec.requests, self, self._port)
+        session.put_behind(door)
+        door.client = session
+        return session
 
     # --- the two links
 
@@ -212,6 +198,7 @@ class RedisStore:
                 return self._fill(near, keys, found, done)
             if near.stale:
                 return self._stale(near, keys)
+            near.drop(keys)  # who reads past it must not come back to an older value, once it is fresh again
         link = self.upstream.link
         if link is None:
             return [self._away()] * len(keys)
@@ -247,13 +234,12 @@ class RedisStore:
         parts: list[_Part] = []
         for place, value in enumerate(found):
             if value is None:
-                self._join_or_fill(near, keys[place], place, exchange, parts)
+                exchange.missing += 1
+                self._join_or_fill(near, keys[place], partial(exchange.settle, place), parts)
         self._send(parts)
         return exchange.result()
 
-    def _join_or_fill(self, near: Near, key: bytes, place: int, exchange: Exchange, parts: "list[_Part]") -> None:
-        exchange.missing += 1
-        waiter = partial(exchange.settle, place)
+    def _join_or_fill(self, near: Near, key: bytes, waiter: Waiter, parts: "list[_Part]") -> None:
         if not near.join(key, waiter):
             fill = near.fill(key, waiter)
             parts.append((_fill_of(self.prefix + key), 2, partial(_filled, near, fill)))
@@ -263,40 +249,72 @@ class RedisStore:
         parts: list[_Part] = []
         for place, request in enumerate(requests):
             if request.__class__ is bytes:
-                self._get(request, place, exchange, parts)
-                continue
-            if request.__class__ is tuple:
+                self._get(request, place, exchange, parts, None)
+            elif request.__class__ is tuple:
                 self._set(request, place, exchange, parts)
-                continue
-            try:
-                answer = self._plan(request)
-            except Refused as refused:
-                answer = refused.problem
-            if isinstance(answer, Plan):
-                exchange.missing += 1
-                parts.append(self._part(answer, exchange, place))
+            elif request.__class__ is Fetch and self._memcached.looks(request):
+                self._get(request.key, place, exchange, parts, partial(self._memcached.found, request))
+            elif self.near is not None and _is_mget(request):
+                self._mget(
+                    request.words[1:],  # type: ignore[union-attr]  # it is a Command
+                    place,
+                    exchange,
+                    parts,
+                )
             else:
-                exchange.answers[place] = answer
+                self._do(request, place, exchange, parts)
         requests.clear()
         self._send(parts)
         return exchange.result()
 
-    def _get(self, key: bytes, place: int, exchange: Exchange, parts: "list[_Part]") -> None:
-        """A plain get in a mixed batch."""
+    def _mget(self, keys: list[bytes], place: int, exchange: Exchange, parts: "list[_Part]") -> None:
+        """MGET as so many gets, which the near cache knows."""
+        exchange.missing += 1
+        each = Exchange([None] * len(keys), lambda values: exchange.settle(place, _all_bare(values)))
+        for at, key in enumerate(keys):
+            self._get(key, at, each, parts, None)
+        if (values := each.result()) is not None:
+            each.done(values)
+
+    def _do(self, request: Request, place: int, exchange: Exchange, parts: "list[_Part]") -> None:
+        try:
+            answer = self._plan(request)
+        except Refused as refused:
+            answer = refused.problem
+        if isinstance(answer, Plan):
+            exchange.missing += 1
+            parts.append(self._part(answer, exchange, place))
+        else:
+            exchange.answers[place] = answer
+
+    def _get(self, key: bytes, place: int, exchange: Exchange, parts: "list[_Part]", make: "_Make | None") -> None:
+        """A get in a mixed batch; `make` makes the answer of the value if that is more than the value."""
         self.counters.cmd_get += 1
         near = self.near
+        exchange.missing += 1
+        waiter = partial(self._got, exchange, place, make)
         if near is not None and near.fresh:
             [value] = near.lookup([key])
-            if value is not None:
-                self.counters.get_hits += 1
-                exchange.answers[place] = value
+            if value is None:
+                self._join_or_fill(near, key, waiter, parts)
             else:
-                self._join_or_fill(near, key, place, exchange, parts)
+                self._got(exchange, place, make, value)
         elif near is not None and near.stale:
-            [exchange.answers[place]] = self._stale(near, [key])
+            [found] = self._stale(near, [key])
+            self._got(exchange, place, make, found)
         else:
-            exchange.missing += 1
-            parts.append((command(b"GET", self.prefix + key), 1, partial(_first, exchange, place)))
+            if near is not None:
+                near.drop([key])
+            parts.append((command(b"GET", self.prefix + key), 1, lambda replies: waiter(replies[0])))
+
+    def _got(self, exchange: Exchange, place: int, make: "_Make | None", value: Reply) -> None:
+        self.counters.get_hits += value is not None
+        self.counters.get_misses += value is None
+        answer = value if make is None else make(value)
+        if isinstance(answer, Plan):
+            self._send([self._part(answer, exchange, place)])
+        else:
+            exchange.settle(place, answer)
 
     def _set(self, pair: tuple[bytes, bytes], place: int, exchange: Exchange, parts: "list[_Part]") -> None:
         """A plain set in a mixed batch."""
@@ -330,7 +348,11 @@ class RedisStore:
         return data, plan.count, partial(self._take, exchange, place, plan)
 
     def _take(self, exchange: Exchange, place: int, plan: Plan, replies: Replies) -> None:
-        answer = plan.take(replies)
+        try:
+            answer = plan.take(replies)
+        except Exception:  # noqa: BLE001 - our mistake with one request must not end the link that serves all
+            _log.failure("a reply of Redis made netd fail")
+            answer = Problem(b"netd could not make sense of Redis's reply")
         if isinstance(answer, Plan):
             answer.keys = answer.keys or plan.keys
             self._send([self._part(answer, exchange, place)])
@@ -346,7 +368,7 @@ class RedisStore:
 
     def _command(self, words: list[bytes]) -> "Answer | Plan":
         name = words[0].upper()
-        if self.commands.table.refused(name, allow_flush=self.settings.may_flush):
+        if self.commands.table.refused(words, allow_flush=self.settings.may_flush):
             raise Refused("this command is not allowed here", b"NOPERM")
         if name in _FLUSHES:
             self.counters.cmd_flush += 1
@@ -383,6 +405,23 @@ def _nobody(_: Sequence[Answer]) -> None:
 _FLUSHES: Final = frozenset({b"FLUSHDB", b"FLUSHALL"})
 
 
+def _is_mget(request: Request) -> bool:
+    return isinstance(request, Command) and len(request.words) > 1 and request.words[0].upper() == b"MGET"
+
+
+def _all_bare(values: Sequence[Any]) -> Reply:
+    """MGET's reply: what is no string counts as missing there."""
+    bare: list[Reply] = []
+    for value in values:
+        if isinstance(value, Problem):
+            if value.code != b"WRONGTYPE":
+                return value
+            bare.append(None)
+        else:
+            bare.append(None if value is None else value_of(value))
+    return bare
+
+
 def gets(keys: list[bytes], prefix: bytes) -> bytes:
     """GET for each key."""
     if len(keys) == 1:
@@ -407,6 +446,10 @@ def _fill_of(key: bytes) -> bytes:
 
 _Part = tuple[bytes, int, Callable[[Replies], None]]
 """Commands, how many replies they get, and who is told those."""
+
+
+_Make = Callable[[Reply], "Answer | Plan"]
+"""Makes an answer of a value."""
 
 
 def _tell(parts: list[tuple[int, Callable[[Replies], None]]], replies: Replies) -> None:

@@ -17,9 +17,11 @@ def _names(text: str) -> frozenset[bytes]:
 REFUSED: Final = _names(
     "SHUTDOWN CONFIG DEBUG REPLICAOF SLAVEOF MONITOR SYNC PSYNC REPLCONF FAILOVER ACL MODULE SAVE BGSAVE BGREWRITEAOF "
     "CLUSTER MIGRATE SWAPDB MOVE SLOWLOG LATENCY RESTORE-ASKING PFSELFTEST PFDEBUG ASKING READONLY READWRITE LASTSAVE "
-    "SENTINEL SCRIPT FUNCTION"
+    "SENTINEL FUNCTION"
 )
 """They would harm others, or mean nothing on a shared connection. Beside them, whatever Redis flags as admin."""
+_HARMLESS: Final = {b"SCRIPT": _names("LOAD EXISTS")}
+"""Commands of which only these subcommands may be used."""
 FLUSHES: Final = _names("KEYS FLUSHALL FLUSHDB")
 """Refused unless `allow_flush`."""
 OWN_CONNECTION: Final = _names(
@@ -27,6 +29,7 @@ OWN_CONNECTION: Final = _names(
     "SUBSCRIBE PSUBSCRIBE SSUBSCRIBE UNSUBSCRIBE PUNSUBSCRIBE SUNSUBSCRIBE XREAD XREADGROUP"
 )
 """They change the connection or wait on it. Beside them, whatever Redis flags as blocking."""
+_WAITING: Final = _names("WAIT WAITAOF XREAD XREADGROUP")
 ALIKE: Final = _names(
     "GET SET GETEX GETDEL GETSET MGET MSET MSETNX SETNX SETEX PSETEX APPEND STRLEN GETRANGE SUBSTR SETRANGE INCR DECR "
     "INCRBY DECRBY INCRBYFLOAT DEL UNLINK EXISTS TYPE KEYS SCAN RANDOMKEY RENAME RENAMENX COPY TTL PTTL EXPIRE PEXPIRE "
@@ -74,8 +77,11 @@ class Table:
         """Whether Redis has such a command."""
         return name in self._known
 
-    def refused(self, name: bytes, *, allow_flush: bool) -> bool:
+    def refused(self, words: Sequence[bytes], *, allow_flush: bool) -> bool:
         """Whether no client may use a command."""
+        name = words[0].upper()
+        if name in _HARMLESS:
+            return len(words) < 2 or words[1].upper() not in _HARMLESS[name]  # noqa: PLR2004 - a subcommand
         known = self._known.get(name)
         admin = known is not None and "admin" in known.flags
         return admin or name in REFUSED or (name in FLUSHES and not allow_flush)
@@ -84,6 +90,11 @@ class Table:
         """Whether a command cannot be used on a connection that is shared."""
         known = self._known.get(name)
         return name in OWN_CONNECTION or (known is not None and "blocking" in known.flags)
+
+    def blocks(self, name: bytes) -> bool:
+        """Whether a command may take as long as it likes."""
+        known = self._known.get(name)
+        return name in _WAITING or (known is not None and "blocking" in known.flags)
 
     def keys(self, words: Sequence[bytes]) -> list[int]:
         """Which words are keys; raises Refused for a command that says nonsense about them."""

@@ -62,6 +62,13 @@ class Switched:
     reply: Reply
 
 
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """A reply that is on the wire already, in the client's version."""
+
+    data: bytes
+
+
 class Requests:
     """What a client sends → the words of its requests, however it is cut."""
 
@@ -314,13 +321,15 @@ class RespCodec:
             return None
         return keys if all(map(_announces, lines[3::_GET_LINES], keys)) else None
 
-    def found(self, keys: Sequence[bytes], values: Sequence[bytes | Problem | None]) -> bytes:  # noqa: ARG002 - memcached's replies name the keys
+    def found(self, keys: Sequence[bytes], values: Sequence[bytes | Problem | Raw | None]) -> bytes:  # noqa: ARG002 - memcached's replies name the keys
         """The replies to plain GETs, from values as they are kept."""
         parts = []
         for value in values:
             if value.__class__ is bytes:
                 bare = value_of(value) if value.startswith(MARK) else value
                 parts.append(b"$%d\r\n%b\r\n" % (len(bare), bare))
+            elif isinstance(value, Raw):
+                parts.append(value.data)
             else:
                 parts.append(encode(value, self.version))
         return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -422,9 +431,9 @@ class RespCodec:
     def _fits(self, words: list[bytes]) -> bool:
         return len(words[1]) + len(words[2]) <= self._largest_value
 
-    def render(self, batch: Batch, answers: "Sequence[Answer | Switched]") -> bytes:
+    def render(self, batch: Batch, answers: "Sequence[Answer | Raw | Switched]") -> bytes:
         """The replies of a batch, in its order."""
-        answer: Iterator[Answer | Switched] = iter(answers)
+        answer: Iterator[Answer | Raw | Switched] = iter(answers)
         parts = []
         for form in batch.forms:
             if form is _KEPT:
@@ -437,16 +446,20 @@ class RespCodec:
                 parts.append(form)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _reply(self, answer: "Answer | Switched") -> bytes:
+    def _reply(self, answer: "Answer | Raw | Switched") -> bytes:
+        if isinstance(answer, Raw):
+            return answer.data
         if isinstance(answer, Switched):
             self.version = answer.version
             answer = answer.reply
         return encode(answer, self.version)  # type: ignore[arg-type]  # a Command is answered with a Reply
 
 
-def _stored(result: bytes | Problem | Outcome) -> bytes:
+def _stored(result: bytes | Problem | Outcome | Raw) -> bytes:
     if result == STORED:
         return b"+OK\r\n"
+    if isinstance(result, Raw):
+        return result.data
     if isinstance(result, Problem):
         return _problem(result)
     return _problem(_OUTCOMES[result])  # type: ignore[index]  # what is left is an Outcome

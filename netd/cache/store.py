@@ -6,13 +6,15 @@ by returning; one that must ask Redis returns None and calls back.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from netd.cache.batch import Found, Pairs, Results
 from netd.cache.counters import Counters
 from netd.cache.requests import Answer, Request
 from netd.cache.resp import RespCodec
-from netd.listener import Connection
+
+if TYPE_CHECKING:
+    from netd.cache.conversation import Conversation
 
 
 class Session(Protocol):
@@ -64,5 +66,5 @@ class Store(Protocol):
     def memcached(self) -> Session:
         """The session of a client that speaks memcached, or of an operator: they are all alike."""
 
-    def redis(self, connection: Connection, codec: RespCodec) -> Session:
+    def redis(self, connection: "Conversation", codec: RespCodec) -> Session:
         """The session of a client that speaks Redis: it answers HELLO, AUTH, CLIENT and the like by itself."""

@@ -149,7 +149,7 @@ class Context:
 
 
 class Command(ABC):
-    """A verb. Its name may be two words, such as "log level"; the first stands in `netd.console.verbs`."""
+    """A verb. Its name may be two or three words, such as "log level"; the first stands in `netd.console.verbs`."""
 
     name: ClassVar[str]
     summary: ClassVar[str]

@@ -37,6 +37,9 @@ from netd.runtime import Runtime
 DOCUMENT_VERSION = 1
 """Of what `--json` prints. Keys are added without a new version; none is renamed, removed or changes its meaning."""
 
+LONGEST_VERB = 3
+"""Words of a verb's name at most."""
+
 LONGEST_NAME = 64
 """Characters of an unknown verb that are shown again and logged."""
 
@@ -80,7 +83,8 @@ class Console:
     def find(self, words: Sequence[str]) -> Command | None:
         """The verb that these words begin with, its longest name first."""
         commands = self.commands
-        return commands.get(" ".join(words[:2])) or (commands.get(words[0]) if words else None)
+        names = (" ".join(words[:count]) for count in range(min(LONGEST_VERB, len(words)), 0, -1))
+        return next((commands[name] for name in names if name in commands), None)
 
     async def run(self, line: str | Sequence[str], caller: Caller, output: Output, *, again: bool = False) -> int:
         """Run a verb and return its exit status; nothing but CancelledError is raised.

@@ -1,5 +1,7 @@
 """Values as an operator reads them."""
 
+from datetime import UTC, datetime
+
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _UNIT = 1024
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -49,6 +51,11 @@ def show_duration(seconds: float) -> str:
             rest = whole % large // small
             return f"{whole // large} {large_name} {rest} {small_name}"
     raise AssertionError("days are the largest unit")
+
+
+def show_moment(timestamp: float) -> str:
+    """Local time of a Unix timestamp: "2026-11-23 08:42:40"."""
+    return datetime.fromtimestamp(timestamp, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def plural(count: int, noun: str) -> str:

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from netd.bridge.broker import Broker, Outcome
 from netd.bridge.messages import Block
-from netd.bridge.rabbit import RabbitBroker
+from netd.bridge.rabbit import CHANNELS, RabbitBroker
 from netd.log import LogOutput, render_json
 from netd.ports import Ports
 from netd.runtime import Runtime
@@ -337,3 +337,14 @@ def test_acknowledgements_of_an_earlier_channel_are_not_sent_on_a_later_one(scen
     settle(scene.memory)
     acks = [each.delivery_tag for each in again.methods if isinstance(each, spec.Basic.Ack)]
     assert acks == [1]
+
+
+def test_a_thousand_consumers_share_a_connection_and_the_next_one_has_another(scene: Scene) -> None:
+    connections = len(scene.memory.tcpClients)
+    for _ in range(CHANNELS):
+        Receiving(scene.broker, "work")
+    settle(scene.memory)
+    assert len(scene.memory.tcpClients) == connections + 1
+    Receiving(scene.broker, "work")
+    settle(scene.memory)
+    assert len(scene.memory.tcpClients) == connections + 2

@@ -53,7 +53,7 @@ class Beside:
                 connection.shutdown(socket.SHUT_WR)
                 while received := connection.recv(1 << 16):
                     answer += received
-            except (ConnectionResetError, BrokenPipeError):
+            except OSError:
                 pass  # it has closed before it had read everything
             return answer
 

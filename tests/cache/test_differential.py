@@ -545,7 +545,11 @@ def test_a_stream_is_answered_as_memcached_does(beside: Beside, name: str) -> No
     assert ours == theirs
 
 
-@pytest.mark.parametrize("name", [name for name in STREAMS if len(stream_of(name)) < 3000])
+ENDED = {"quit", "http", "a very long line"}
+"""The server ends these; bytes that it gets afterwards make its kernel throw away what it has answered."""
+
+
+@pytest.mark.parametrize("name", [name for name in STREAMS if len(stream_of(name)) < 3000 and name not in ENDED])
 def test_bytes_that_come_one_by_one_are_answered_alike(beside: Beside, name: str) -> None:
     ours, theirs = beside.ask(stream := stream_of(name), range(len(stream) + 100))
     assert ours == theirs

@@ -232,6 +232,34 @@ def test_scripts_that_redis_has_forgotten_are_told_once_more(cache: Cache) -> No
     assert cache.memcached("get a\n") == "VALUE a 3 2\n23\nEND\n"
 
 
+def test_mget_takes_no_hash_for_a_string_and_needs_a_key(cache: Cache) -> None:
+    cache.memcached("set a 7 0 1\n1\n")
+    cache.redis.ask("HSET h f 1")
+    for _ in range(2):
+        assert cache.redis.ask("MGET a h none a") == [b"1", None, None, b"1"]
+    assert "wrong number of arguments for 'mget'" in str(cache.redis.ask("MGET"))
+
+
+def test_reads_of_every_kind_are_hits_of_the_near_cache(caches: dict[str, Cache]) -> None:
+    cache = caches["near"]
+    cache.memcached("set a 7 0 1\n1\n")
+    assert cache.memcached("get a\n") == "VALUE a 7 1\n1\nEND\n"
+
+    def asked() -> str:
+        return re.findall(r"cmdstat_get:calls=(\d+)", str(cache.direct.ask("INFO commandstats")))[0]
+
+    deadline = time.monotonic() + 5
+    while True:
+        before = asked()
+        unique = cache.memcached("gets a\n").split()[4]
+        assert cache.memcached("mg a v f c\n") == f"VA 1 f7 c{unique}\n1\n"
+        assert cache.redis.ask("MGET a a") == [b"1", b"1"]
+        assert cache.redis.ask_all("GET a", "PING") == [b"1", b"PONG"]
+        if asked() == before:
+            return
+        assert time.monotonic() < deadline, "they are asked of Redis every time"
+
+
 def test_other_types_are_passed_through(cache: Cache) -> None:
     ask = cache.redis.ask
     assert ask("HSET h a 1 b OK") == 2

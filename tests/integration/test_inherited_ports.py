@@ -87,6 +87,13 @@ def test_many_may_wait_on_a_port_that_systemd_holds(tmp_path: Path, port: socket
             client.close()
 
 
+def test_a_port_of_systemd_s_may_be_behind_a_load_balancer(tmp_path: Path, port: socket.socket) -> None:
+    config = ECHO.replace("systemd:", "haproxy:systemd:") + 'allow = ["192.0.2.0/24"]\n'
+    with activated(tmp_path, config, port), connect(number(port)) as client:
+        client.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.9 4711 8001\r\n")
+        assert say(client) == b"hello"
+
+
 @pytest.mark.parametrize(
     ("listen", "why"),
     [

@@ -26,6 +26,14 @@ CLONE_NEWNET = 0x40000000
 """<linux/sched.h>: the kind of namespace that setns(2) is to check for."""
 
 NAMESPACES = ["--mount", "--pid", "--ipc", "--uts", "--net", "--cgroup", "--propagation", "private"]
+OVERLAY = """
+mount -t tmpfs tmpfs "$0"
+mkdir "$0/upper" "$0/work" "$0/root"
+mount -t overlay -o "lowerdir=/,upperdir=$0/upper,workdir=$0/work" overlay "$0/root"
+mount -t cgroup2 cgroup2 "$0/root"
+"""
+"""A trial of what `boot` does, for machines where even root may not."""
+
 TIMEOUT = 30.0
 """Seconds for anything that should take two at most."""
 
@@ -40,7 +48,16 @@ def why_not() -> str:
         return "needs overlayfs, which this kernel does not have"
     if _cgroups() is None:
         return "needs a mounted cgroup2 hierarchy"
-    return ""
+    with tempfile.TemporaryDirectory() as layers:
+        tried = subprocess.run(
+            ["unshare", "--fork", *NAMESPACES, "/bin/sh", "-ec", OVERLAY, layers],
+            env={"PATH": SYSTEM_PATH},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    complaint, _, _ = tried.stderr.partition("\n")
+    return f"cannot make namespaces with an overlay: {complaint}" if tried.returncode else ""
 
 
 def _cgroups() -> Path | None:

@@ -1,12 +1,14 @@
 """The unit files at work under the distribution's systemd, as `make install` put them in place."""
 
 import json
+import re
 import signal
 import socket
 import ssl
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 
@@ -15,6 +17,7 @@ import pytest
 from tests.integration.test_tls import write_pair
 from tests.systemd.box import Box
 
+ROOT = Path(__file__).parents[2]
 ECHO = '[echo.plain]\nlisten = "127.0.0.1:8001"\n'
 INHERITED = '[echo.plain]\nlisten = "systemd:domain=INET:index=0"\nopen = true\n'
 CONFIG = "/etc/netd/netd.toml"
@@ -90,11 +93,73 @@ def test_it_is_started_when_its_ports_are_open_and_says_what_it_serves(netd: Uni
     assert netd.status == "2 service(s) on 2 port(s)"
 
 
+def every_door() -> str:
+    """The configuration that `make run` starts, with its state where systemd says."""
+    return re.sub("^state_dir = .*\n", "", (ROOT / "config" / "dev.toml").read_text(), flags=re.MULTILINE)
+
+
+def test_with_every_door_it_is_ready_within_a_second_in_less_than_90_mb_and_idles_below_one_percent(netd: Unit) -> None:
+    netd.start(every_door())
+    unit = netd.box.show("netd")
+    took = (int(unit["ActiveEnterTimestampMonotonic"]) - int(unit["ExecMainStartTimestampMonotonic"])) / 1e6
+    assert took - netd.waited_for_processor() < 1.0
+    (resident,) = re.findall(r"VmRSS:\s+(\d+) kB", netd.box.path(f"/proc/{netd.pid}/status").read_text())
+    assert int(resident) * 1024 < 90_000_000
+    schedstat = netd.box.path(f"/proc/{netd.pid}/schedstat")
+
+    def used() -> float:
+        return int(schedstat.read_text().split()[0]) / 1e9
+
+    time.sleep(1)  # what it does after it is ready
+    before = used()
+    time.sleep(3)
+    assert (used() - before) / 3 < 0.01
+
+
+def test_every_door_of_the_development_configuration_works_in_the_sandbox(netd: Unit) -> None:
+    netd.start(every_door())
+
+    def say(port: int, request: bytes, answer: bytes) -> None:
+        with netd.box.connect(port) as client:
+            client.sendall(request)
+            heard = b""
+            while len(heard) < len(answer) and (received := client.recv(4096)):
+                heard += received
+            assert heard.startswith(answer)
+
+    say(8001, b"hello", b"hello")
+    say(11211, b"set a 0 0 1\r\nx\r\nget a\r\n", b"STORED\r\nVALUE a 0 1\r\nx\r\nEND\r\n")
+    say(6380, b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n", b"$1\r\nx\r\n")
+    say(5680, b"a line\n", b"+OK 1\n")
+    say(5681, b"", b"a line\n")
+    say(2222, b"", b"SSH-2.0-netd\r\n")
+    say(9180, b"GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n", b"HTTP/1.0 200 OK\r\n")
+    assert json.loads(netd.box.run("/usr/local/bin/netdctl", "status", "--json"))
+    ssh = ["ssh", "-F", "/var/lib/netd/ssh.console/dev.conf", "netd"]
+    assert "Filesystem" in netd.box.run(*ssh, "df")
+    assert not [entry for entry in netd.box.journal("netd") if entry["PRIORITY"] < "4"]
+
+
 def test_it_stops_as_asked(netd: Unit) -> None:
     netd.start()
     netd.box.run("systemctl", "stop", "netd")
     unit = netd.box.show("netd")
     assert (unit["ActiveState"], unit["Result"], unit["ExecMainStatus"]) == ("inactive", "success", "0")
+
+
+def test_a_drain_has_the_time_the_configuration_gives_whatever_the_unit_says(netd: Unit) -> None:
+    netd.drop_in("[Service]\nTimeoutStopSec=1s\nWatchdogSec=1s\n")
+    netd.start('[daemon]\ndrain_timeout = "4s"\n' + ECHO)
+    with netd.box.connect(8001) as client:
+        netd.box.run("systemctl", "stop", "--no-block", "netd")
+        with suppress(ConnectionError):
+            while True:  # the client never comes to an end
+                client.sendall(b"more")
+                if client.recv(4) != b"more":
+                    break
+    netd.box.wait_until(lambda: netd.box.show("netd")["ActiveState"] == "inactive", "stopped")
+    assert netd.box.show("netd")["Result"] == "success"
+    assert "cutting 1 connection(s) that did not finish" in netd.messages
 
 
 def test_a_reload_is_waited_for_and_tells_what_it_did(netd: Unit) -> None:

@@ -31,7 +31,7 @@ if not kept then
   return {initial, unique(initial), -1, redis.call('PTTL', key), 1}
 end
 local value, flags, state = read(kept)
-local digits = string.match(value, '^(%d+) *$')
+local digits = string.match(value .. ' ', '^%s*%+?(%d+)[%s%z]')
 if not digits or #digits > 20 then return {'not a number'} end
 local high, low = halves(digits)
 if high >= HALF then return {'not a number'} end

@@ -1,0 +1,226 @@
+"""Redis clients before a real Redis that need a connection of their own, and get one."""
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import redis as redis_py
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netd.cache.layout import keep
+from netd.cache.redis_raw import NotRedis, RawReplies
+from netd.cache.requests import Reply
+from netd.cache.resp import encode
+from tests.cache.redis_client import RedisClient, pack
+from tests.netd_process import Netd, running
+from tests.servers import RedisServer
+
+CONFIG = """
+[cache.main]
+listen_redis = "127.0.0.1:0"
+listen_memcached = "127.0.0.1:0"
+store = "{url}"
+timeout = "1s"
+[cache.prefixed]
+listen_redis = "127.0.0.1:0"
+store = "{url}"
+key_prefix = "app:"
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def netd(server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Netd]:
+    directory: Path = tmp_path_factory.mktemp("netd")
+    with running(directory, CONFIG.format(url=server.url)) as netd:
+        yield netd
+
+
+@pytest.fixture
+def port(netd: Netd, server: RedisServer) -> int:
+    RedisClient(server.port).ask("FLUSHALL")
+    return netd.port("cache.main", 1)
+
+
+@pytest.fixture
+def client(port: int) -> RedisClient:
+    return RedisClient(port)
+
+
+def test_a_transaction_is_done_as_one(client: RedisClient) -> None:
+    said = client.ask_all("SET a 1", "MULTI", "INCR a", "PING", "GET a", "EXEC", "GET a")
+    assert said == [b"OK", b"OK", b"QUEUED", b"QUEUED", b"QUEUED", [2, b"PONG", b"2"], b"2"]
+
+
+def test_what_was_asked_before_a_transaction_is_done_before_it(client: RedisClient) -> None:
+    for number in range(20):
+        asked = [f"SET a {number}", "HSET h f 1", "MULTI", "GET a", "EXEC", "RESET"]
+        assert client.ask_all(*asked)[4] == [str(number).encode()]
+
+
+def test_a_watched_key_that_another_client_changed_undoes_the_transaction(client: RedisClient, port: int) -> None:
+    other = RedisClient(port)
+    client.ask_all("SET a 1", "WATCH a")
+    other.ask("SET a 2")
+    assert client.ask_all("MULTI", "SET a 3", "EXEC", "GET a")[2:] == [None, b"2"]
+
+
+def test_what_a_transaction_writes_others_read_from_the_near_cache(client: RedisClient, port: int) -> None:
+    other = RedisClient(port)
+    other.ask("SET a 1")
+    for number in range(5):
+        assert other.ask("GET a") is not None
+        client.ask_all("MULTI", f"SET a {number}", "EXEC")
+        deadline = time.monotonic() + 1
+        while other.ask("GET a") != str(number).encode():
+            assert time.monotonic() < deadline
+
+
+def test_scripts_run_and_read_values_without_their_header(client: RedisClient, netd: Netd) -> None:
+    memcached = RedisClient(netd.port("cache.main"))
+    memcached.send(b"set a 7 0 5\r\nhello\r\n")
+    assert memcached.socket.recv(100) == b"STORED\r\n"
+    assert client.ask("EVAL", "return {KEYS[1], redis.call('GET', KEYS[1])}", 1, "a") == [b"a", b"hello"]
+
+
+def test_a_blocked_client_waits_for_longer_than_the_timeout_and_holds_nobody_up(client: RedisClient, port: int) -> None:
+    other = RedisClient(port)
+    client.send(pack("BLPOP", "list", 0))
+    time.sleep(1.2)
+    assert other.ask_all("GET x", "RPUSH list v") == [None, 1]
+    assert client.read() == [b"list", b"v"]
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_messages_reach_who_has_subscribed(client: RedisClient, port: int, version: int) -> None:
+    other = RedisClient(port)
+    client.ask("HELLO", version)
+    client.send(pack("SUBSCRIBE", "one", "two"))
+    assert [client.read(), client.read()] == [[b"subscribe", b"one", 1], [b"subscribe", b"two", 2]]
+    assert other.ask("PUBLISH one hello") == 1
+    assert client.read() == [b"message", b"one", b"hello"]
+    client.send(pack("PING"))
+    assert client.read() == ([b"pong", b""] if version == 2 else b"PONG")
+    client.send(pack("UNSUBSCRIBE"))
+    assert sorted(client.read()[1:2] + client.read()[1:2]) == [b"one", b"two"]  # type: ignore[index]  # lists
+    assert client.ask("GET x") is None
+
+
+def test_resp3_types_are_what_redis_makes_them(client: RedisClient) -> None:
+    client.ask("HELLO 3")
+    assert client.ask("HSET h a 1") == 1
+    assert client.ask("HGETALL h") == {b"a": b"1"}
+    client.ask("ZADD z 1.5 m")
+    assert client.ask("ZSCORE z m") == 1.5
+
+
+def test_reset_gives_the_connection_back(client: RedisClient) -> None:
+    assert client.ask_all("MULTI", "SET a 1", "RESET", "GET a") == [b"OK", b"QUEUED", b"RESET", None]
+
+
+def test_what_a_client_left_behind_is_nothing_to_the_next(port: int) -> None:
+    for _ in range(5):
+        first = RedisClient(port)
+        first.ask_all("WATCH a", "MULTI", "SET a 1")
+        first.close()
+        assert RedisClient(port).ask_all("MULTI", "GET a", "EXEC") == [b"OK", b"QUEUED", [None]]
+
+
+def test_connections_of_their_own_are_few(port: int, server: RedisServer) -> None:
+    direct = RedisClient(server.port)
+    for _ in range(50):
+        client = RedisClient(port)
+        client.ask_all("MULTI", "EXEC")
+        client.close()
+    assert str(direct.ask("CLIENT LIST TYPE normal")).count("id=") < 30
+
+
+def test_a_prefix_holds_in_transactions_and_scripts(netd: Netd, server: RedisServer, port: int) -> None:
+    client, direct = RedisClient(netd.port("cache.prefixed")), RedisClient(server.port)
+    client.ask_all("MULTI", "SET a 1", "EXEC")
+    client.ask("EVAL", "return redis.call('SET', KEYS[1], 2)", 1, "b")
+    assert sorted(direct.ask("KEYS *")) == [b"app:a", b"app:b"]  # type: ignore[call-overload]  # a list
+
+
+@pytest.mark.parametrize("command", ["SHUTDOWN", "CONFIG GET x", "SELECT 1", "CLIENT TRACKING on", "FLUSHALL"])
+def test_what_is_refused_is_refused_there_too(client: RedisClient, command: str) -> None:
+    assert client.ask_all("MULTI", "DISCARD") == [b"OK", b"OK"]
+    assert "Error" in type(client.ask(command)).__name__
+
+
+def test_a_client_whose_own_connection_is_lost_is_hung_up_on(client: RedisClient, server: RedisServer) -> None:
+    client.ask("SUBSCRIBE one")
+    RedisClient(server.port).ask("CLIENT KILL TYPE pubsub")
+    with pytest.raises((EOFError, ConnectionError)):
+        client.read()
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_redis_py_works(port: int, protocol: int) -> None:
+    client = redis_py.Redis(port=port, protocol=protocol, decode_responses=True)
+    assert client.set("a", "1", ex=100)
+    with client.pipeline() as pipeline:
+        pipeline.incr("a").get("a").hset("h", "f", "v").hgetall("h")  # type: ignore[attr-defined]  # a pipeline
+        assert pipeline.execute() == [2, "2", 1, {"f": "v"}]
+    assert client.eval("return ARGV[1]", 0, "x") == "x"
+    assert client.zadd("z", {"m": 1.5}) == 1
+    assert client.zrange("z", 0, -1, withscores=True) in ([("m", 1.5)], [["m", 1.5]])
+    with client.lock("lock", timeout=5):
+        assert client.get("lock")
+    pubsub = client.pubsub()
+    pubsub.subscribe("news")
+    assert pubsub.get_message(timeout=5)
+    client.publish("news", "hello")
+    message = pubsub.get_message(timeout=5)
+    assert message is not None
+    assert message["data"] == "hello"
+    pubsub.close()
+    client.close()
+
+
+# --- the wire
+
+
+replies = st.recursive(
+    st.none() | st.integers(-5, 5) | st.binary(max_size=20) | st.builds(keep, st.binary(max_size=5), st.just(7)),
+    lambda each: st.lists(each, max_size=3) | st.dictionaries(st.binary(max_size=3), each, max_size=2),
+    max_leaves=10,
+)
+
+
+def bare(reply: Reply) -> Reply:
+    """A reply without headers."""
+    match reply:
+        case bytes():
+            return reply[9:] if reply.startswith(b"\0ND\1") and len(reply) > 8 else reply
+        case list():
+            return [bare(each) for each in reply]
+        case dict():
+            return {key: bare(value) for key, value in reply.items()}
+    return reply
+
+
+@given(st.lists(replies, max_size=5), st.sampled_from([2, 3]), st.lists(st.integers(0, 500), max_size=8))
+def test_replies_are_cut_apart_however_they_arrive(said: list[Reply], version: int, places: list[int]) -> None:
+    data = b"".join(encode(reply, version) for reply in said)
+    edges = sorted({place % (len(data) + 1) for place in places} | {0, len(data)})
+    raw = RawReplies()
+    found: list[bytes] = []
+    for start, end in pairwise(edges):
+        found += raw.feed(data[start:end])
+    assert found == [encode(bare(reply), version) for reply in said]
+
+
+@given(st.binary(max_size=50))
+def test_what_is_no_reply_raises_its_own_error_alone(data: bytes) -> None:
+    with suppress(NotRedis):
+        list(RawReplies().feed(data))

@@ -1,0 +1,320 @@
+"""The bridge with the clients its users have, on the embedded broker; and what it says when the disk fails it.
+
+`strace` follows the daemon's system calls: it shows that no `+OK` leaves before the sync that covers its line has
+returned, and it makes calls fail as a broken disk does.
+"""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.netd_process import NETDCTL, TWISTD, Netd, running
+
+BRIDGE = """
+[daemon]
+drain_timeout = "5s"
+[bridge.main]
+{settings}
+[bridge.main.publish.hello]
+listen = "127.0.0.1:0"
+routing_key = "hello"
+[bridge.main.subscribe.hello]
+listen = "127.0.0.1:0"
+queue = "hello"
+"""
+
+
+@pytest.fixture
+def bridge(tmp_path: Path) -> Iterator[Netd]:
+    with running(tmp_path, BRIDGE.format(settings="")) as netd:
+        yield netd
+
+
+def port_in(netd: Netd) -> int:
+    return netd.port("bridge.main", 0)
+
+
+def port_out(netd: Netd) -> int:
+    return netd.port("bridge.main", 1)
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=20)
+
+
+def read_until(client: socket.socket, end: bytes) -> bytes:
+    heard = b""
+    while end not in heard and (data := client.recv(65536)):
+        heard += data
+    return heard
+
+
+def take(port: int, count: int, seconds: float = 20) -> list[bytes]:
+    """So many lines of a subscribe port."""
+    with connect(port) as client:
+        client.settimeout(seconds)
+        heard = b""
+        while heard.count(b"\n") < count and (data := client.recv(1 << 20)):
+            heard += data
+        time.sleep(0.05)  # netd looks what has arrived, and notes it
+        return heard.splitlines()
+
+
+def test_a_line_by_nc_is_answered_and_read_by_nc(bridge: Netd) -> None:
+    for _ in range(20):
+        sent = subprocess.run(
+            ["nc", "-N", "127.0.0.1", str(port_in(bridge))], input=b"hi\n", capture_output=True, check=True, timeout=20
+        )
+        assert sent.stdout == b"+OK 1\n"
+    with subprocess.Popen(
+        ["nc", "127.0.0.1", str(port_out(bridge))], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as nc:
+        assert nc.stdout is not None
+        assert [nc.stdout.readline() for _ in range(20)] == [b"hi\n"] * 20
+        nc.kill()
+
+
+def test_tail_into_nc_that_is_killed_loses_no_line_that_was_answered(bridge: Netd, tmp_path: Path) -> None:
+    path = tmp_path / "app.log"
+    path.write_text("".join(f"{number}\n" for number in range(1000)))
+    with subprocess.Popen(
+        f"exec tail -n +1 -F {path} | nc 127.0.0.1 {port_in(bridge)}", shell=True, stdout=subprocess.PIPE
+    ) as shell:
+        assert shell.stdout is not None
+        while shell.stdout.readline() != b"+OK 1000\n":
+            continue
+        shell.kill()
+        subprocess.run(["pkill", "-f", f"tail -n [+]1 -F {path}"], check=False)
+    assert take(port_out(bridge), 1000) == [b"%d" % number for number in range(1000)]
+
+
+def test_many_lines_go_through_in_order_and_memory_stays_flat(bridge: Netd) -> None:
+    count = 300_000
+    lines = b"".join(b"%09d" % number + b"x" * 90 + b"\n" for number in range(count))
+    before = bridge.rss()
+    with connect(port_in(bridge)) as client:
+        threading.Thread(target=client.sendall, args=(lines,)).start()
+        read_until(client, b"+OK %d\n" % count)
+    assert bridge.rss() - before < 100 << 20
+    found = take(port_out(bridge), count)
+    assert [int(line[:9]) for line in found] == list(range(count))
+
+
+def test_what_was_answered_survives_kill_9(tmp_path: Path) -> None:
+    answered = 0
+    for number in range(3):
+        with running(tmp_path, BRIDGE.format(settings="")) as netd, connect(port_in(netd)) as client:
+            client.sendall(b"".join(b"%d:%d\n" % (number, line) for line in range(20_000)))
+            heard = client.recv(100)
+            os.kill(netd.process.pid, signal.SIGKILL)
+            with suppress(OSError):
+                while data := client.recv(65536):
+                    heard += data
+            acknowledged = int(re.findall(rb"\+OK (\d+)\n", heard)[-1])
+            answered += acknowledged
+    with running(tmp_path, BRIDGE.format(settings="")) as netd:
+        found = set()
+        with connect(port_out(netd)) as client:
+            client.settimeout(2)
+            heard = b""
+            with suppress(TimeoutError):
+                while data := client.recv(1 << 20):
+                    heard += data
+            found = set(heard.split(b"\n")[:-1])
+    assert answered > 0
+    assert len(found) >= answered
+    last = {line.partition(b":")[0] for line in found}
+    assert last == {b"0", b"1", b"2"}
+
+
+# --- the order of system calls
+
+WITHOUT_SYNC = """
+import netd.bridge.spoolfile as spoolfile
+spoolfile.PRAGMAS = tuple(each.replace("synchronous = FULL", "synchronous = OFF") for each in spoolfile.PRAGMAS)
+from twisted.scripts.twistd import run
+run()
+"""
+
+
+@contextmanager
+def traced(directory: Path, *options: str, command: Sequence[str | Path] = (TWISTD,)) -> Iterator[Netd]:
+    """The daemon with strace on it, whose trace is in `directory`/trace."""
+    with running(directory, BRIDGE.format(settings=""), command=command) as netd:
+        strace = ["strace", "-f", "-y", "-o", str(directory / "trace"), *options, "-p", str(netd.process.pid)]
+        with subprocess.Popen(strace, stderr=subprocess.PIPE, text=True) as tracer:
+            assert tracer.stderr is not None
+            said = tracer.stderr.readline()
+            if "attached" not in said:
+                pytest.skip(f"strace may not attach: {said.strip()}")
+            try:
+                yield netd
+            finally:
+                tracer.terminate()
+                tracer.communicate()
+
+
+def run_busily(netd: Netd, connections: int = 4, lines: int = 150) -> None:
+    """Some clients at once, each line sent when the one before was answered, or three at a time."""
+
+    def talk(client_number: int) -> None:
+        with connect(port_in(netd)) as client:
+            for number in range(1, lines, 3):
+                client.sendall(b"".join(b"<%d.%d>\n" % (client_number, number + at) for at in range(3)))
+                read_until(client, b"+OK %d\n" % (number + 2))
+
+    threads = [threading.Thread(target=talk, args=(number,)) for number in range(connections)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def calls(trace: str) -> Iterator[tuple[str, str]]:
+    """Thread and call of each line, reads that another thread's call stands within put together again."""
+    begun: dict[str, str] = {}
+    for line in trace.splitlines():
+        thread, _, call = line.partition(" ")
+        call = call.strip()
+        if call.startswith("recvfrom") and call.endswith("<unfinished ...>"):
+            begun[thread] = call.removesuffix("<unfinished ...>")
+        elif match := re.match(r"<\.\.\. recvfrom resumed>(.*)", call):
+            call = begun.pop(thread, "") + match[1]
+        yield thread, call
+
+
+def early_replies(trace: str) -> tuple[int, list[str]]:
+    """How many `+OK` a trace has, and those that left before a sync returned that began after their line was written.
+
+    A line is `<client.number>`; it counts as written once it was seen in a write to the log of changes, with nothing
+    but a page's end within it, and as synced when a sync of that file that began later has returned.
+    """
+    log = r"\(\d+<[^>]*-wal>"
+    written: set[str] = set()
+    synced: set[str] = set()
+    syncing: dict[str, set[str]] = {}
+    received: dict[str, list[str]] = {}
+    replies, early = 0, []
+    for thread, call in calls(trace):
+        if match := re.match(r'recvfrom\((\d+)<[^>]*>,\s+"(.*)", \d+, 0, NULL, NULL\) = [1-9]', call):
+            received.setdefault(match[1], []).extend(re.findall(r"<\d+\.\d+>", match[2]))
+        elif match := re.match(rf'pwrite64{log}, "(.*)", \d+, \d+', call):
+            written |= set(re.findall(r"<\d+\.\d+>", match[1]))
+        elif re.match(rf"fdatasync{log}\)\s+= 0", call):
+            synced |= written
+        elif re.match(rf"fdatasync{log} <unfinished", call):
+            syncing[thread] = set(written)
+        elif re.match(r"<\.\.\. fdatasync resumed>\)\s+= 0", call):
+            synced |= syncing.pop(thread, set())
+        elif match := re.match(r'sendto\((\d+)<[^>]*>, "\+OK (\d+)\\n"', call):
+            replies += 1
+            line_answered = received[match[1]][int(match[2]) - 1]
+            if line_answered not in synced:
+                early.append(call)
+    return replies, early
+
+
+TRACE = ["-s", "1000000", "-e", "trace=recvfrom,sendto,pwrite64,fdatasync"]
+
+
+def test_no_ok_leaves_before_the_sync_that_covers_its_line_has_returned(tmp_path: Path) -> None:
+    with traced(tmp_path, *TRACE) as netd:
+        run_busily(netd)
+    replies, early = early_replies((tmp_path / "trace").read_text(errors="replace"))
+    assert replies >= 100
+    assert early == []
+
+
+def test_a_build_without_the_sync_is_found_out_by_that_test(tmp_path: Path) -> None:
+    with traced(tmp_path, *TRACE, command=(sys.executable, "-c", WITHOUT_SYNC)) as netd:
+        run_busily(netd, lines=30)
+    replies, early = early_replies((tmp_path / "trace").read_text(errors="replace"))
+    assert replies
+    assert len(early) == replies
+
+
+# --- a disk that fails
+
+
+def test_a_sync_that_fails_is_no_ok_until_the_line_is_surely_on_disk(tmp_path: Path) -> None:
+    inject = ["-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO:when=20..22"]
+    with traced(tmp_path, *inject) as netd, connect(port_in(netd)) as client:
+        heard = b""
+        for number in range(1, 41):
+            client.sendall(b"%d\n" % number)
+            heard += read_until(client, b"+OK %d\n" % number)
+        while b"*WAIT" in heard and heard.count(b"*GO") != heard.count(b"*WAIT"):
+            heard += client.recv(100)
+        assert heard.count(b"*WAIT the spool cannot be written: disk I/O error") == 1
+        assert take(port_out(netd), 40) == [b"%d" % number for number in range(1, 41)]
+    assert "EIO" in (tmp_path / "trace").read_text()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 40 MiB."""
+    directory = tmp_path / "small"
+    directory.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=40m", "netd-test", directory], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small file system takes root and mount(2): {mounted.stderr.strip()}")
+    yield directory
+    subprocess.run(["umount", "-l", directory], check=True)
+
+
+def test_a_full_disk_stops_reading_loses_nothing_and_recovers_by_itself(tmp_path: Path, small_disk: Path) -> None:
+    config = f'[daemon]\nstate_dir = "{small_disk}"\n' + BRIDGE.format(settings="spool_limit = 0").split("\n", 3)[3]
+    with running(tmp_path, config) as netd, connect(port_in(netd)) as client:
+        (small_disk / "ballast").write_bytes(bytes(2 << 20))
+        count = 40_000
+        data = b"".join(b"%07d" % number + b"y" * 1000 + b"\n" for number in range(count))
+        sending = threading.Thread(target=client.sendall, args=(data,))
+        sending.start()
+        heard = b""
+        while b"*WAIT" not in heard:
+            heard += client.recv(1 << 16)
+        assert b"*WAIT the spool cannot be written: database or disk is full" in heard
+        assert "disk" in str(netd.messages)
+        found: set[int] = set()
+        listening = threading.Thread(target=lambda: found.update(int(each[:7]) for each in take(port_out(netd), count)))
+        listening.start()
+        while b"+OK %d\n" % count not in heard:
+            heard += client.recv(1 << 16)
+        sending.join()
+        listening.join()
+        assert heard.count(b"*WAIT") == heard.count(b"*GO")
+        assert found == set(range(count))
+
+
+def test_two_daemons_do_not_share_a_spool(tmp_path: Path, bridge: Netd) -> None:
+    second = Netd(tmp_path, BRIDGE.format(settings=""))
+    assert second.wait() == os.EX_TEMPFAIL
+    assert "in use by another process" in second.stderr
+    assert bridge.process.poll() is None
+
+
+def test_netdctl_send_exits_0_only_when_every_line_is_durable(bridge: Netd) -> None:
+    command: list[str | Path] = [NETDCTL, "send", f"127.0.0.1:{port_in(bridge)}"]
+    data = b"".join(b"%d\n" % number for number in range(50_000)) + b"no LF"
+    good = subprocess.run(command, input=data, capture_output=True, timeout=60, check=False)
+    assert (good.returncode, good.stderr) == (0, b"")
+    assert take(port_out(bridge), 50_001)[-1] == b"no LF"
+    bad = subprocess.run(command, input=b"a\n" + b"x" * 100_000 + b"\n", capture_output=True, timeout=60, check=False)
+    assert bad.returncode == 1
+    assert bad.stderr == b"line 2 TOOLONG longer than 65536 bytes\n1 of 2 lines were refused\n"
+    nobody = subprocess.run(
+        [NETDCTL, "send", "127.0.0.1:1"], input=b"a\n", capture_output=True, timeout=60, check=False
+    )
+    assert nobody.returncode == os.EX_UNAVAILABLE
