@@ -51,7 +51,7 @@ class Codec(Protocol):
     def sets(self, data: bytes) -> Pairs | None:
         """The same for a read that is nothing but plain sets. The last may be there in part: it is as good as fed."""
 
-    def stored(self, pairs: Pairs, results: Results) -> bytes:
+    def stored(self, results: Results) -> bytes:
         """The replies to these sets."""
 
     def feed(self, data: bytes) -> None:

@@ -108,11 +108,12 @@ class Conversation(Connection):
             if (pairs := codec.sets(data)) is not None:
                 if self._sample.counters:
                     self._sample.note(pairs)
+                count = len(pairs)
                 results = self._session.write(pairs, self._arrived)
                 if results is None:
-                    self._wait(_Turn(self, codec.stored, [], len(pairs)))  # their values are the store's to keep now
+                    self._wait(_Turn(self, lambda _, late: codec.stored(late), (), count))
                 else:
-                    self._say(codec.stored(pairs, results), len(pairs))
+                    self._say(codec.stored(results), count)
                 return
         if self._ending:
             return

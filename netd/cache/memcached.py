@@ -120,7 +120,7 @@ class MemcachedCodec:
             self.feed(data[at:])
         return pairs
 
-    def stored(self, pairs: Pairs, results: Results) -> bytes:
+    def stored(self, results: Results) -> bytes:
         count = len(results)
         if results.count(DONE) == count:
             return b"STORED\r\n" * count

@@ -41,6 +41,7 @@ _HEAD: Final = 14
 """Bytes of these."""
 _GET_LINES: Final = 5
 _SIZES: Final = tuple(b"%d" % size for size in range(1024))
+_ANNOUNCED: Final = tuple(b"$" + size for size in _SIZES)
 _NUMBERS: Final = {text: number for number, text in enumerate(_SIZES)}
 _NUMBER = re.compile(rb"-?[1-9][0-9]{0,17}|0")
 _STAR, _DOLLAR = b"*$"
@@ -304,29 +305,32 @@ class RespCodec:
         if data[:_HEAD] not in _GET or not self.requests.empty:
             return None
         lines = data.split(b"\r\n")
-        if len(lines) == _GET_LINES + 1:
-            key = lines[4]
-            size = len(key)
-            return [key] if size < len(_SIZES) and lines[3][1:] == _SIZES[size] and not lines[5] else None
         if lines.pop() or len(lines) % _GET_LINES:
             return None
         keys = lines[4::_GET_LINES]
         count = len(keys)
-        verbs = lines[2::_GET_LINES]
-        if (
-            lines[::_GET_LINES].count(b"*2") != count
-            or lines[1::_GET_LINES].count(b"$3") != count
-            or verbs.count(b"GET") + verbs.count(b"get") != count
-        ):
+        try:
+            sizes = [_ANNOUNCED[len(key)] for key in keys]
+        except IndexError:  # longer keys than anybody has
             return None
-        return keys if all(map(_announces, lines[3::_GET_LINES], keys)) else None
+        if lines[3::_GET_LINES] != sizes:
+            return None
+        if count > 1:
+            verbs = lines[2::_GET_LINES]
+            if (
+                lines[::_GET_LINES].count(b"*2") != count
+                or lines[1::_GET_LINES].count(b"$3") != count
+                or verbs.count(b"GET") + verbs.count(b"get") != count
+            ):
+                return None
+        return keys
 
     def found(self, keys: Sequence[bytes], values: Sequence[bytes | Problem | Raw | None]) -> bytes:  # noqa: ARG002 - memcached's replies name the keys
         """The replies to plain GETs, from values as they are kept."""
         parts = []
         for value in values:
             if value.__class__ is bytes:
-                bare = value_of(value) if value.startswith(MARK) else value
+                bare = value_of(value) if value[:4] == MARK else value
                 parts.append(b"$%d\r\n%b\r\n" % (len(bare), bare))
             elif isinstance(value, Raw):
                 parts.append(value.data)
@@ -383,7 +387,7 @@ class RespCodec:
         kept = data[value : after - 2]
         return after, data[line + 2 : line + 2 + size], keep(kept) if kept.startswith(MARK) else kept
 
-    def stored(self, pairs: Pairs, results: Results) -> bytes:  # noqa: ARG002 - memcached's, too, may be empty
+    def stored(self, results: Results) -> bytes:
         """The replies to plain SETs."""
         if results.count(STORED) == len(results):
             return b"+OK\r\n" * len(results)
@@ -469,8 +473,3 @@ _OUTCOMES: Final = {
     Outcome.TOO_LARGE: Problem(b"string exceeds maximum allowed size (proto-max-bulk-len)"),
     Outcome.NO_ROOM: Problem(b"command not allowed when used memory > 'maxmemory'.", b"OOM"),
 }
-
-
-def _announces(line: bytes, key: bytes) -> bool:
-    size = len(key)
-    return size < len(_SIZES) and line[1:] == _SIZES[size] and line[:1] == b"$"

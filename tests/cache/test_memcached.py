@@ -42,7 +42,7 @@ class House:
         if (keys := self.codec.gets(data)) is not None:
             return self.codec.found(keys, self.memory.lookup(keys, lambda _: None))
         if (pairs := self.codec.sets(data)) is not None:
-            return self.codec.stored(pairs, self.memory.write(pairs, lambda _: None))
+            return self.codec.stored(self.memory.write(pairs, lambda _: None))
         return self.say(data)
 
 

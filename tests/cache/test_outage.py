@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.cache.redis_client import RedisClient, pack
+from tests.integration.test_tls import write_pair
 from tests.netd_process import Netd, running
-from tests.servers import RedisServer, exchange
+from tests.servers import RedisServer, exchange, reserve_port
 
 TIMEOUT = 0.5
 """Seconds of the daemon's `timeout`."""
@@ -230,6 +231,30 @@ def test_an_acl_user_with_a_password_of_strange_characters_a_database_and_a_unix
         with cache_of(tmp_path, f'store = "{redis.unix_url}"') as cache:
             assert cache.works()
         direct.close()
+
+
+def test_tls_to_a_redis_whose_authority_is_known_and_to_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = write_pair(tmp_path, "authority", None)
+    write_pair(tmp_path, "server", authority)
+    write_pair(tmp_path, "stranger", None)
+    keys = ["--tls-cert-file", f"{tmp_path}/server.pem", "--tls-key-file", f"{tmp_path}/server.key"]
+    with reserve_port() as reserved:
+        port = reserved.getsockname()[1]
+        more = ["--tls-port", str(port), *keys, "--tls-ca-cert-file", f"{tmp_path}/authority.pem"]
+        with RedisServer(*more, "--tls-auth-clients", "no") as redis:
+            for known, works in (("authority", True), ("stranger", False)):
+                monkeypatch.setenv("SSL_CERT_FILE", f"{tmp_path}/{known}.pem")
+                with cache_of(tmp_path, f'store = "rediss://localhost:{port}"') as cache:
+                    if works:
+                        assert cache.works()
+                        redis.kill()
+                        assert fails(cache) < TIMEOUT
+                        redis.start()
+                        cache.until(cache.works)
+                    else:
+                        assert fails(cache) < TIMEOUT
 
 
 # --- while it is away

@@ -111,7 +111,7 @@ def plain_sets(pieces: list[bytes]) -> tuple[list[tuple[bytes, bytes]], bytes]:
             codec.feed(piece)
         else:
             pairs += found
-            said += codec.stored(found, [STORED] * len(found))
+            said += codec.stored([STORED] * len(found))
         for batch in batches(codec):
             assert found is None, "what is whole is not left in the codec"
             pairs += batch.requests  # type: ignore[arg-type]  # pairs
