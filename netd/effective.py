@@ -46,7 +46,8 @@ class Setting:
 
 def effective(config: Config) -> list[Setting]:
     """Every setting that has a value, in the order of the tables and their models."""
-    found = [*_table("daemon", config.daemon, given_state_dir=config), *_table("log", config.log)]
+    daemon = config.daemon.model_copy(update={"state_dir": config.state_dir})
+    found = [*_table("daemon", daemon), *_table("log", config.log)]
     for each in (config.admin, *config.services):
         found += _table(each.key, each.settings)
     return found
@@ -65,11 +66,10 @@ def as_toml(settings: list[Setting]) -> str:
     return "\n".join(lines)
 
 
-def _table(table: str, settings: Settings, given_state_dir: Config | None = None) -> Iterator[Setting]:
+def _table(table: str, settings: Settings) -> Iterator[Setting]:
     for name, value, info, given in _walk(settings, ""):
-        shown = given_state_dir.state_dir if given_state_dir and name == "state_dir" else value
-        if shown is not None and shown not in ((), {}):
-            yield Setting(table, name, _toml(shown, info), given, value)
+        if value is not None and value not in ((), {}):
+            yield Setting(table, name, _toml(value, info), given, value)
 
 
 def _walk(settings: Settings, prefix: str) -> Iterator[tuple[str, Any, FieldInfo, bool]]:

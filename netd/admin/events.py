@@ -1,6 +1,6 @@
 """/events: the status once a second, as server-sent events, to whoever has the page open.
 
-The document is made once for all. A client that does not read is sent no more until it has: what waits for it is what
+A document is made once for all. A client that does not read is sent no more until it has: what waits for it is what
 its transport holds, 64 KiB and one event at most.
 """
 
@@ -48,6 +48,7 @@ class Events:
         self._greeting = greeting
         self._status = status
         self._subscribers: dict[AdminRequest, _Subscriber] = {}
+        self._hello = b""
 
     def __len__(self) -> int:
         return len(self._subscribers)
@@ -62,10 +63,13 @@ class Events:
         subscriber = self._subscribers[request] = _Subscriber(request)
         request.notifyFinish().addBoth(lambda _: self._subscribers.pop(request))
         request.registerProducer(subscriber, True)
-        subscriber.send(b"retry: %d\n\n" % RETRY + event("hello", self._greeting()) + event("status", self._status()))
+        if not self._hello:
+            self._hello = event("hello", self._greeting()) + event("status", self._status())
+        subscriber.send(b"retry: %d\n\n" % RETRY + self._hello)
 
     def tick(self) -> None:
         """Tell everybody."""
+        self._hello = b""
         if self._subscribers:
             told = event("status", self._status())
             for subscriber in list(self._subscribers.values()):

@@ -1,7 +1,9 @@
 """The last minutes, second by second, so that a page that opens has something to draw."""
 
 import time
-from collections import deque
+from array import array
+from collections.abc import Mapping
+from math import isnan, nan
 from operator import sub
 from typing import NamedTuple
 
@@ -11,7 +13,7 @@ from netd.service import Service
 from netd.stats import Histogram, quantile
 
 LENGTH = 600
-"""Samples kept, one a second: ten minutes; some 100 bytes each for a service."""
+"""Samples kept, one a second: ten minutes; 5 kB a figure."""
 
 PROCESS = "netd"
 """Under this name stand the figures of the process; no service can have it."""
@@ -27,24 +29,49 @@ class Sample(NamedTuple):
 
 
 class History:
-    """Samples of every service's figures, and of the process's."""
+    """Samples of every service's figures, and of the process's. What the page draws is kept, in a ring a figure."""
 
     def __init__(self, runtime: Runtime, lag: Histogram) -> None:
         self._runtime = runtime
         self._lag = lag
-        self._samples: deque[Sample] = deque(maxlen=LENGTH)
+        self._taken = 0
+        self._clock = _ring()
+        self._rings: dict[tuple[str, str], array[float]] = {}
         self._counted: dict[Histogram, list[int]] = {}
+        self.last = Sample(0.0, {})
+        """The newest sample, complete."""
 
     def take(self) -> None:
         """Take a sample."""
         before, self._counted = self._counted, {}
-        figures = {PROCESS: {"cpu_seconds": round(time.process_time(), 3), "memory_bytes": resident_bytes()}}
-        figures[PROCESS] |= self._quantiles("lag", self._lag, before)
+        process = {"cpu_seconds": round(time.process_time(), 3), "memory_bytes": resident_bytes()}
+        drawn: dict[tuple[str, str], float] = {}
+        figures = {PROCESS: process | self._quantiles("lag", self._lag, before)}
+        drawn |= {(PROCESS, name): value for name, value in figures[PROCESS].items()}
         for service in self._runtime.services:
-            own = figures[service.key] = _figures(service)
+            always = _of_listeners(service)
             for name, histogram in service.histograms().items():
-                own |= self._quantiles(name, histogram, before)
-        self._samples.append(Sample(round(self._runtime.reactor.seconds() - self._runtime.started, 3), figures))
+                always |= self._quantiles(name, histogram, before)
+            stats = service.stats()
+            charted = {name: stats[name] for chart in service.charts for name in chart.lines.values() if name in stats}
+            drawn |= {(service.key, name): value for name, value in {**charted, **always}.items()}
+            figures[service.key] = {**stats, **always}
+        self.last = Sample(round(self._runtime.reactor.seconds() - self._runtime.started, 3), figures)
+        self._keep(drawn)
+
+    def _keep(self, drawn: Mapping[tuple[str, str], float]) -> None:
+        at = self._taken % LENGTH
+        self._clock[at] = self.last.clock
+        for key in [*self._rings]:
+            if key[0] not in self.last.figures:
+                del self._rings[key]
+            else:
+                self._rings[key][at] = nan
+        for key, value in drawn.items():
+            if key not in self._rings:
+                self._rings[key] = _ring()
+            self._rings[key][at] = value
+        self._taken += 1
 
     def _quantiles(self, name: str, histogram: Histogram, before: dict[Histogram, list[int]]) -> dict[str, float]:
         counts = self._counted[histogram] = histogram.counts.copy()
@@ -53,30 +80,25 @@ class History:
             return {}
         return {f"{name}.p{share}": round(quantile(histogram.bounds, grown, share / 100), 6) for share in (50, 99)}
 
-    @property
-    def last(self) -> Sample | None:
-        """The newest sample."""
-        return self._samples[-1] if self._samples else None
-
     def columns(self) -> dict[str, object]:
-        """Every sample, a list a figure; None where there was none."""
-        names: dict[str, dict[str, None]] = {}
-        for _, figures in self._samples:
-            for service, values in figures.items():
-                names.setdefault(service, {}).update(dict.fromkeys(values))
-        return {
-            "clock": [clock for clock, _ in self._samples],
-            "figures": {
-                service: {name: [each.get(service, {}).get(name) for _, each in self._samples] for name in found}
-                for service, found in names.items()
-            },
-        }
+        """Every sample of what is drawn, a list a figure; None where there was none."""
+        figures: dict[str, dict[str, list[float | None]]] = {}
+        for (service, name), ring in self._rings.items():
+            figures.setdefault(service, {})[name] = [None if isnan(each) else each for each in self._in_order(ring)]
+        return {"clock": self._in_order(self._clock), "figures": figures}
+
+    def _in_order(self, ring: "array[float]") -> list[float]:
+        at = self._taken % LENGTH
+        return [*ring[:at]] if self._taken < LENGTH else [*ring[at:], *ring[:at]]
 
 
-def _figures(service: Service) -> dict[str, float]:
+def _ring() -> "array[float]":
+    return array("d", [nan]) * LENGTH
+
+
+def _of_listeners(service: Service) -> dict[str, float]:
     facts = service_facts(service)
     return {
-        **service.stats(),
         "connections": facts["connections"],
         "connections_accepted": facts["accepted"],
         "connections_refused": sum(facts["refused"].values()),
