@@ -10,11 +10,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import echo, machine, rabbit, report
+from benchmarks import bridge, echo, machine, rabbit, report
 from benchmarks.runner import HERE, Pace, Record, Trial, client_core, raise_file_limit, run, server_core
 from benchmarks.suite import Result, Scenario, Suite
 
-SUITES = {"echo": echo.suite, "rabbit": rabbit.suite}
+SUITES = {"echo": echo.suite, "bridge": bridge.suite, "rabbit": rabbit.suite}
 RESULTS = HERE / "results"
 DOCS = HERE.parent / "docs"
 FULL = Pace(rounds=5, seconds=1.0, warmup=0.2)
