@@ -38,12 +38,12 @@ from netd.bridge.shares import Client, Share, Shares
 from netd.bridge.spool import RELEASE_DELAY, Plain, Spool
 from netd.bridge.spoolfile import Damaged, DeadLetter, LaneRow, SpoolFailed, SpoolFile, Work
 
-BLOCK_MESSAGES = 2048
+BLOCK_MESSAGES = 1024
 """Messages after which a block takes no more: a fraction of the window, so that several are on their way."""
 BLOCK_SIZE = 256 << 10
 """The same in bytes."""
-WINDOW = 16384
-"""Messages in flight: a quorum queue confirms some ten thousand a second, and answers within a second."""
+WINDOW = 4096
+"""Messages in flight, about: a quorum queue confirms no more of them with a larger window, and answers later."""
 WINDOW_SIZE = 8 << 20
 """Bytes in flight."""
 RECENT_SIZE = 4 << 20
