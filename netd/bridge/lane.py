@@ -260,12 +260,14 @@ class Lane:
             self._recent.append(_Flight(block, size))
             self._recent_size += size
         self._committed = block.first + len(block.bodies) - 1
-        for share in shares:
-            if self._waits_for_confirms:
-                self._shares.add(share)
-            else:
-                share.client.share_done(share)
-        self._pump()
+        try:
+            for share in shares:
+                if self._waits_for_confirms:
+                    self._shares.add(share)
+                else:
+                    share.client.share_done(share)
+        finally:
+            self._pump()
 
     @property
     def _tail(self) -> int:
