@@ -31,6 +31,8 @@ READ_SIZE = 1 << 20
 """Bytes of a queue that are read at once."""
 LOADED_MESSAGES = 8192
 """Messages of a queue that wait in memory to be delivered, about; the rest is on disk."""
+MOST_AT_ONCE = 2000
+"""Messages of a queue that are delivered before others have their turn: some milliseconds."""
 APPEND_DELAY = 0.005
 """Seconds that a message may wait for the commit of the next line to come to its queue with: for who sends line by
 line, a sync a line instead of two."""
@@ -148,7 +150,9 @@ class _Queue:
     def _serve(self) -> None:
         self._serving = False
         idle = 0
-        while self._subscriptions and idle < len(self._subscriptions):
+        for _ in range(MOST_AT_ONCE + len(self._subscriptions)):
+            if idle >= len(self._subscriptions):
+                break
             subscription = self._subscriptions[0]
             self._subscriptions.rotate(-1)
             if not subscription.room:
@@ -159,6 +163,8 @@ class _Queue:
                 break
             subscription.take(*found)
             idle = 0
+        else:
+            self.serve()
         for subscription in list(self._subscriptions):
             subscription.deliver()
         self._read()
