@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import charts, stats
-from benchmarks.runner import Pace, Peer, Trial, TrialFailedError, load, resident_bytes, serving
+from benchmarks.runner import Pace, Peer, Trial, load, resident_bytes, serving
 from benchmarks.stats import Figures
 from benchmarks.suite import Column, Result, Scenario, Suite, Target
 
@@ -113,8 +113,6 @@ def requests(
         sizes = (f"--size={size}", f"--keys={KEYS}", "--fill", f"--warmup={pace.warmup}")
         with serving(peer) as server:
             got = load("cacheload", mode, *options, *sizes, server=server, seconds=pace.seconds)
-        if not got["requests"]:
-            raise TrialFailedError("nothing was answered in time")
         return {
             "cpu_us": got["cpu_seconds"] * 1e6 / got["requests"],
             "rate": got["requests"] / got["seconds"],

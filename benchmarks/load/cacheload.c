@@ -227,6 +227,8 @@ static void exchange(void) {
             }
         }
     }
+    if (!answered)
+        fail("nothing was answered within %g seconds", options.seconds);
     double seconds = (double)(now_ns() - began) / 1e9, cpu_seconds = (double)(server_cpu_ns(options.server) - cpu_began) / 1e9;
     printf("{\"mode\": \"%s\", \"connections\": %d, \"requests\": %llu, \"seconds\": %.6f, \"cpu_seconds\": %.6f, \"p50_us\": %.1f, "
            "\"p99_us\": %.1f}\n",

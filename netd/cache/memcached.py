@@ -165,18 +165,18 @@ class MemcachedCodec:
         line = self._take_line()
         if line is None:
             return self._closes
-        match self._commands.read(line):
-            case Awaited(_, size) as awaited:
-                self._awaited = awaited
-                self._missing = size + 2
-            case Ready(form, request, skip, closes):
-                batch.forms.append(form)
-                if request is not None:
-                    batch.requests.append(request)
-                self._skip = skip
-                self._closes = closes
-            case Retrieval() as retrieval:
-                self._retrieve(retrieval, batch, limit)
+        step = self._commands.read(line)
+        if isinstance(step, Ready):
+            batch.forms.append(step.form)
+            if step.request is not None:
+                batch.requests.append(step.request)
+            self._skip = step.skip
+            self._closes = step.closes
+        elif isinstance(step, Awaited):
+            self._awaited = step
+            self._missing = step.size + 2
+        else:
+            self._retrieve(step, batch, limit)
         return True
 
     def _take_sets(self, batch: Batch, limit: int) -> bool:

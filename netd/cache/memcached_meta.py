@@ -84,6 +84,11 @@ class Flags:
     complaint_after_key: bytes = b""
     """The last one behind the flag that says how the key is spelled: it hides a mistake in the key."""
 
+    wants: int = 0
+    """What has to be known of an item to reply."""
+    binary: bool = False
+    quiet: bool = False
+
     def complain(self, complaint: bytes) -> None:
         """Note a mistake; some have no words of their own."""
         self.wrong = True
@@ -103,7 +108,7 @@ class Flags:
 
     def key(self, spelled: bytes) -> bytes:
         """The key that a client spelled in plain or in base64; raises Wrong, also for a mistake in the flags."""
-        if ord("b") in self.given:
+        if self.binary:
             key = decode_key(spelled)
             if key is None:
                 raise Wrong(self.complaint_after_key or b"CLIENT_ERROR error decoding key\r\n")
@@ -118,11 +123,19 @@ class Flags:
 def read_flags(words: tuple[bytes, ...]) -> Flags:
     """Take flags apart (proto_text.c, _meta_flag_preparse)."""
     flags = Flags()
+    _read(flags, words)
+    flags.binary, flags.quiet = flags.has("b"), flags.has("q")
+    flags.wants = VALUE * (flags.has("v") or flags.has("s")) | UNIQUE * flags.has("c")
+    flags.wants |= TTL * flags.has("t") | HISTORY * (flags.has("h") or flags.has("l"))
+    return flags
+
+
+def _read(flags: Flags, words: tuple[bytes, ...]) -> None:
     for at, word in enumerate(words):
         letter = word[0]
         if letter >= _ASCII or letter in flags.given:
             flags.complain(b"CLIENT_ERROR duplicate flag\r\n")
-            return flags
+            return
         flags.given[letter] = at
         if letter in _NUMBERS:
             name, parse, complaint = _NUMBERS[letter]
@@ -137,12 +150,11 @@ def read_flags(words: tuple[bytes, ...]) -> Flags:
                 flags.complain(b"CLIENT_ERROR incorrect length for M token\r\n")
         elif letter not in _OTHERS:
             flags.complain(b"CLIENT_ERROR invalid flag\r\n")
-            return flags
-    return flags
+            return
 
 
 def _form(kind: type[MetaForm], flags: Flags, words: Sequence[bytes], spelled: bytes) -> MetaForm:
-    return kind(words, spelled, binary=flags.has("b"), quiet=flags.has("q"))
+    return kind(words, spelled, binary=flags.binary, quiet=flags.quiet)
 
 
 def _check_opaque(flags: Flags, words: Sequence[bytes]) -> None:
@@ -169,15 +181,16 @@ def meta_get(words: Sequence[bytes]) -> tuple[Fetch, Form]:
     flags = read_flags(rest)
     key = flags.key(spelled)
     _check_opaque(flags, rest)
-    wants = VALUE * (flags.has("v") or flags.has("s")) | UNIQUE * flags.has("c")
-    wants |= TTL * flags.has("t") | HISTORY * (flags.has("h") or flags.has("l"))
+    form = _form(MetaGot, flags, rest, spelled)
     numbers = flags.numbers
+    if not numbers:
+        return Fetch(key, flags.wants, peek=flags.has("u")), form
     touch, vivify = numbers.get("touch"), numbers.get("vivify")
     if vivify is not None and flags.before("N", "T"):
         vivify = touch
     fetch = Fetch(
         key,
-        wants,
+        flags.wants,
         touch,
         vivify,
         numbers.get("recache"),
@@ -185,7 +198,7 @@ def meta_get(words: Sequence[bytes]) -> tuple[Fetch, Form]:
         touch_first=not flags.before("R", "T"),
         peek=flags.has("u"),
     )
-    return fetch, _form(MetaGot, flags, rest, spelled)
+    return fetch, form
 
 
 def meta_debug(words: Sequence[bytes]) -> tuple[Fetch, Form]:

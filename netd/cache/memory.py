@@ -14,8 +14,10 @@ from netd.cache.items import Items, NoRoom
 from netd.cache.layout import STALE, TAKEN, keep, read
 from netd.cache.memcached_words import unsigned64
 from netd.cache.requests import (
+    HISTORY,
     NEVER,
     STORED,
+    TTL,
     UNIQUE,
     Answer,
     Arithmetic,
@@ -128,6 +130,21 @@ class Memory:
         if slot is None:
             return None if fetch.vivify is None else self._vivify(fetch, fetch.vivify)
         value, flags, state = read(items.values[slot])
+        if fetch.touch is None and fetch.recache is None and not state:  # the usual case
+            hit = Hit(value, flags, items.uniques[slot])
+            if fetch.wants & TTL:
+                hit.ttl = hit.old_ttl = _ttl(items.deadlines[slot], self._clock())
+        else:
+            hit = self._change(fetch, slot, value, flags, state)
+        if fetch.wants & HISTORY:
+            hit.fetched, hit.idle, hit.size = items.fetched(slot), items.idle(slot), items.size(slot)
+        if not fetch.peek:
+            items.touch(slot)
+        return hit
+
+    def _change(self, fetch: Fetch, slot: int, value: bytes, flags: int, state: int) -> Hit:
+        """Fetch an item that is touched, or that somebody may win."""
+        items = self.items
         now = self._clock()
         old_ttl = _ttl(items.deadlines[slot], now)
         if fetch.touch is not None:
@@ -138,24 +155,9 @@ class Memory:
         if fetch.recache is not None and not taken:
             looked_at = ttl if fetch.touch_first else old_ttl
             won = won or 0 <= looked_at < _ttl(deadline_of(fetch.recache, now), now)
-        hit = Hit(
-            value,
-            flags,
-            items.uniques[slot],
-            ttl,
-            old_ttl,
-            fetched=items.fetched(slot),
-            idle=items.idle(slot),
-            won=won,
-            stale=stale,
-            taken=taken,
-            size=items.size(slot),
-        )
         if won:
             items.rewrite(slot, keep(value, flags, state | TAKEN))
-        if not fetch.peek:
-            items.touch(slot)
-        return hit
+        return Hit(value, flags, items.uniques[slot], ttl, old_ttl, won=won, stale=stale, taken=taken)
 
     def _vivify(self, fetch: Fetch, exptime: int) -> Hit | None:
         now = self._clock()

@@ -113,8 +113,10 @@ class RedisDoor:
         """Whether this cannot be asked on the shared link."""
         if not isinstance(request, Command):
             return False
-        name = request.words[0].upper()
         table = self._store.commands.table
+        if request.words[0] in table.plain:
+            return False
+        name = request.words[0].upper()
         if table.refused(request.words, allow_flush=self._store.settings.may_flush):
             return False
         if table.needs_own_connection(name):

@@ -72,6 +72,9 @@ class Table:
         for entry in described:
             name, _, flags, first, last, step = entry[:6]
             self._known[name.upper()] = Known(frozenset(flag.decode() for flag in flags), first, last, step)
+        plain = {name for name in ALIKE if name in self._known and not self._special(name)}
+        self.plain: Final = frozenset(plain | {name.lower() for name in plain})
+        """Commands, in the two ways in which they are mostly spelled, that anybody may use on the shared connection."""
 
     def knows(self, name: bytes) -> bool:
         """Whether Redis has such a command."""
@@ -85,6 +88,9 @@ class Table:
         known = self._known.get(name)
         admin = known is not None and "admin" in known.flags
         return admin or name in REFUSED or (name in FLUSHES and not allow_flush)
+
+    def _special(self, name: bytes) -> bool:
+        return self.refused([name], allow_flush=False) or self.needs_own_connection(name)
 
     def needs_own_connection(self, name: bytes) -> bool:
         """Whether a command cannot be used on a connection that is shared."""

@@ -18,7 +18,7 @@ TIMEOUT = 0.5
 PATIENCE = 10.0
 
 CONFIG = """
-[cache.main]
+[cache.{name}]
 listen_memcached = "127.0.0.1:0"
 listen_redis = "127.0.0.1:0"
 timeout = {timeout}
@@ -27,10 +27,10 @@ timeout = {timeout}
 
 
 class Cache:
-    def __init__(self, netd: Netd) -> None:
+    def __init__(self, netd: Netd, name: str = "main") -> None:
         self.netd = netd
-        self.memcached_port = netd.port("cache.main")
-        self.redis_port = netd.port("cache.main", 1)
+        self.memcached_port = netd.port(f"cache.{name}")
+        self.redis_port = netd.port(f"cache.{name}", 1)
         self.redis = RedisClient(self.redis_port)
 
     def get(self, key: str = "a") -> str:
@@ -54,20 +54,40 @@ class Cache:
 
 @contextmanager
 def cache_of(directory: Path, store: str, more: str = "", timeout: float = TIMEOUT) -> Iterator[Cache]:
-    with running(directory, CONFIG.format(timeout=timeout, more=f"{store}\n{more}")) as netd:
+    with running(directory, CONFIG.format(name="main", timeout=timeout, more=f"{store}\n{more}")) as netd:
         yield Cache(netd)
 
 
-@pytest.fixture
-def redis() -> Iterator[RedisServer]:
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
     with RedisServer("--enable-debug-command", "yes") as server:
         yield server
 
 
+@pytest.fixture
+def redis(server: RedisServer) -> RedisServer:
+    """A Redis that runs and is empty, whatever the test before did to it."""
+    server.resume()
+    server.start()
+    RedisClient(server.port).ask("FLUSHALL")
+    return server
+
+
+@pytest.fixture(scope="module")
+def netd(server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Netd]:
+    """With a near cache, and without."""
+    store = f'store = "{server.url}"'
+    services = {"near": store, "bare": f"{store}\nnear = false"}
+    config = "".join(CONFIG.format(name=name, timeout=TIMEOUT, more=more) for name, more in services.items())
+    with running(tmp_path_factory.mktemp("netd"), config) as netd:
+        yield netd
+
+
 @pytest.fixture(params=["near", "bare"])
-def cache(request: pytest.FixtureRequest, redis: RedisServer, tmp_path: Path) -> Iterator[Cache]:
-    with cache_of(tmp_path, f'store = "{redis.url}"', "near = false" if request.param == "bare" else "") as cache:
-        yield cache
+def cache(request: pytest.FixtureRequest, redis: RedisServer, netd: Netd) -> Cache:
+    cache = Cache(netd, request.param)
+    cache.until(cache.works)
+    return cache
 
 
 def fails(cache: Cache) -> float:
