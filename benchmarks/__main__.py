@@ -10,11 +10,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import cache, echo, machine, rabbit, report, ssh
+from benchmarks import bridge, cache, echo, machine, rabbit, report, ssh
 from benchmarks.runner import HERE, Pace, Record, Trial, client_core, raise_file_limit, run, server_core
 from benchmarks.suite import Result, Scenario, Suite
 
-SUITES = {"echo": echo.suite, "cache": cache.suite, "rabbit": rabbit.suite, "ssh": ssh.suite}
+SUITES = {
+    "echo": echo.suite,
+    "cache": cache.suite,
+    "bridge": bridge.suite,
+    "rabbit": rabbit.suite,
+    "ssh": ssh.suite,
+}
 RESULTS = HERE / "results"
 DOCS = HERE.parent / "docs"
 FULL = Pace(rounds=5, seconds=0.8, warmup=0.2)

@@ -29,8 +29,10 @@ from netd.runtime import CannotStart
 
 READ_SIZE = 1 << 20
 """Bytes of a queue that are read at once."""
-LOADED_MESSAGES = 8192
-"""Messages of a queue that wait in memory to be delivered, about; the rest is on disk."""
+LOADED_SIZE = 2 << 20
+"""Bytes of a queue that wait in memory to be delivered, about; the rest is on disk."""
+MOST_AT_ONCE = 2000
+"""Messages of a queue that are delivered before others have their turn: some milliseconds."""
 APPEND_DELAY = 0.005
 """Seconds that a message may wait for the commit of the next line to come to its queue with: for who sends line by
 line, a sync a line instead of two."""
@@ -45,13 +47,14 @@ _log = Logger()
 class _Loaded:
     """A block of a queue in memory."""
 
-    __slots__ = ("block", "counts", "left", "old", "position", "settled")
+    __slots__ = ("block", "counts", "left", "old", "position", "settled", "size")
 
     def __init__(self, stored: StoredBlock, *, old: bool) -> None:
         self.position = stored.position
         self.block = stored.block
         self.settled = bytearray(stored.settled or bytes(len(stored.block)))
         self.left = self.settled.count(0)
+        self.size = OVERHEAD + sum(map(len, stored.block.bodies))
         self.old = old
         """Whether it was there when netd started: how often it was delivered is not known."""
         self.counts: dict[int, int] = {}
@@ -97,6 +100,7 @@ class _Queue:
         self._loaded_upto = 0
         self._fresh: deque[tuple[_Loaded, Iterator[int]]] = deque()
         self._waiting = 0
+        """Bytes of the blocks that are loaded and not delivered to their end."""
         self._returned: deque[tuple[_Loaded, int]] = deque()
         self._subscriptions: deque[_Subscription] = deque()
         self._taken = row.taken
@@ -124,7 +128,7 @@ class _Queue:
 
     def _appended(self, position: int, block: Block, outlet: "_Outlet") -> None:
         following = position + len(block)
-        if self._loaded_upto == position - 1 and self._waiting < LOADED_MESSAGES and not self._reading:
+        if self._loaded_upto == position - 1 and self._waiting < LOADED_SIZE and not self._reading:
             self._load(_Loaded(StoredBlock(position, block), old=False))
         self._committed = following
         outlet.tell(block.first, block.first + len(block) - 1, Outcome.CONFIRMED)
@@ -148,7 +152,9 @@ class _Queue:
     def _serve(self) -> None:
         self._serving = False
         idle = 0
-        while self._subscriptions and idle < len(self._subscriptions):
+        for _ in range(MOST_AT_ONCE + len(self._subscriptions)):
+            if idle >= len(self._subscriptions):
+                break
             subscription = self._subscriptions[0]
             self._subscriptions.rotate(-1)
             if not subscription.room:
@@ -159,6 +165,8 @@ class _Queue:
                 break
             subscription.take(*found)
             idle = 0
+        else:
+            self.serve()
         for subscription in list(self._subscriptions):
             subscription.deliver()
         self._read()
@@ -170,15 +178,15 @@ class _Queue:
             loaded, indexes = self._fresh[0]
             index = next(indexes, None)
             if index is not None:
-                self._waiting -= 1
                 self._taken = max(self._taken, loaded.position + index)
                 return loaded, index
             self._fresh.popleft()
+            self._waiting -= loaded.size
         return None
 
     def _load(self, loaded: _Loaded) -> None:
         self._loaded_upto = loaded.position + len(loaded.block) - 1
-        self._waiting += loaded.left
+        self._waiting += loaded.size
         unsettled = (index for index, flag in enumerate(bytes(loaded.settled)) if not flag)
         self._fresh.append((loaded, unsettled))
 

@@ -39,12 +39,12 @@ from netd.bridge.spool import RELEASE_DELAY, Plain, Spool
 from netd.bridge.spoolfile import Damaged, DeadLetter, LaneRow, SpoolFailed, SpoolFile, Work
 from netd.stats import Histogram
 
-BLOCK_MESSAGES = 2048
+BLOCK_MESSAGES = 1024
 """Messages after which a block takes no more: a fraction of the window, so that several are on their way."""
 BLOCK_SIZE = 256 << 10
 """The same in bytes."""
-WINDOW = 16384
-"""Messages in flight: a quorum queue confirms some ten thousand a second, and answers within a second."""
+WINDOW = 4096
+"""Messages in flight, about: a quorum queue confirms no more of them with a larger window, and answers later."""
 WINDOW_SIZE = 8 << 20
 """Bytes in flight."""
 RECENT_SIZE = 4 << 20
@@ -267,12 +267,14 @@ class Lane:
             self._recent.append(_Flight(block, size))
             self._recent_size += size
         self._committed = block.first + len(block.bodies) - 1
-        for share in shares:
-            if self._waits_for_confirms:
-                self._shares.add(share)
-            else:
-                share.client.share_done(share)
-        self._pump()
+        try:
+            for share in shares:
+                if self._waits_for_confirms:
+                    self._shares.add(share)
+                else:
+                    share.client.share_done(share)
+        finally:
+            self._pump()
 
     @property
     def _tail(self) -> int:

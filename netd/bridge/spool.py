@@ -278,7 +278,7 @@ class Spool:
             self._failure = ""
             self._full = False
         for change in done:
-            change.committed()
+            self._tell(change)
         self._check_limit()
         self._changed()
         if self._file is not None and self._file.wants_checkpoint:
@@ -288,6 +288,13 @@ class Spool:
             )
         else:
             self._next()
+
+    def _tell(self, change: Change) -> None:
+        """Say that a change is on disk; who cannot bear to hear it must not keep the others from hearing it."""
+        try:
+            change.committed()
+        except Exception:  # noqa: BLE001 - as above
+            _log.failure("unexpected error after a commit of {path}", path=str(self.path))
 
     def _checkpointed(self, _: object) -> None:
         self._busy = False
@@ -316,7 +323,7 @@ class Spool:
             written = [change for change in self._committing if not change.grows]
             self._committing = [change for change in self._committing if change.grows]
             for change in written:
-                change.committed()
+                self._tell(change)
         if self._closing:
             idle, self._idle = self._idle, []
             for waiting in idle:

@@ -8,7 +8,7 @@ import pytest
 from netd.bridge import lane as lane_module
 from netd.bridge.broker import Outcome
 from netd.bridge.spoolfile import SpoolFailed
-from tests.bridge.workbench import Workbench
+from tests.bridge.workbench import Teller, Workbench
 
 Bench = Callable[..., Workbench]
 
@@ -140,6 +140,22 @@ def test_what_is_in_flight_is_bounded(bench: Bench, monkeypatch: pytest.MonkeyPa
     one.wire.settle(1, 3, Outcome.CONFIRMED)
     one.finish()
     assert len(one.wire.unsettled) == 10
+
+
+def test_one_client_that_breaks_does_not_keep_the_others_from_their_reply(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane_module, "BLOCK_MESSAGES", 1)
+    one = bench()
+    one.send(b"a")
+    monkeypatch.setattr(one.client, "share_done", lambda _: 1 / 0)
+    broken, one.client = one.client, Teller()
+    one.send(b"b")
+    one.finish()
+    assert one.client.done == [2]
+    assert broken.done == []
+    assert [body for _, body in one.wire.published] == [b"a", b"b"]
+    assert one.spool.problem == ""
 
 
 @pytest.mark.parametrize("failing", ["before", "after"])

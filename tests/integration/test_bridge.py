@@ -246,8 +246,9 @@ def test_a_build_without_the_sync_is_found_out_by_that_test(tmp_path: Path) -> N
 # --- a disk that fails
 
 
-def test_a_sync_that_fails_is_no_ok_until_the_line_is_surely_on_disk(tmp_path: Path) -> None:
-    inject = ["-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO:when=20..22"]
+@pytest.mark.parametrize(("call", "error"), [("fdatasync", "EIO"), ("pwrite64", "EIO"), ("pwrite64", "EROFS")])
+def test_a_disk_that_fails_is_no_ok_until_the_line_is_surely_there(tmp_path: Path, call: str, error: str) -> None:
+    inject = ["-e", f"trace={call}", "-e", f"inject={call}:error={error}:when=20..22"]
     with traced(tmp_path, *inject) as netd, connect(port_in(netd)) as client:
         heard = b""
         for number in range(1, 41):
@@ -257,7 +258,7 @@ def test_a_sync_that_fails_is_no_ok_until_the_line_is_surely_on_disk(tmp_path: P
             heard += client.recv(100)
         assert heard.count(b"*WAIT the spool cannot be written: disk I/O error") == 1
         assert take(port_out(netd), 40) == [b"%d" % number for number in range(1, 41)]
-    assert "EIO" in (tmp_path / "trace").read_text()
+    assert f"{error} " in (tmp_path / "trace").read_text()
 
 
 @pytest.fixture
