@@ -1,5 +1,7 @@
 """A listener's `tls` table → the context its connections are made with."""
 
+from typing import Any
+
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -27,10 +29,20 @@ def make_context(settings: TlsSettings) -> CertificateOptions:
         trust = trustRootFromCertificates([Certificate(X509.from_cryptography(each)) for each in authorities])
     options = CertificateOptions(privateKey=key, certificate=chain[0], extraCertChain=chain[1:], trustRoot=trust)
     try:
-        options.getContext().check_privatekey()
+        context = options.getContext()
+        context.check_privatekey()
     except SSL.Error:
         raise TlsUnusable(f"private_key: is not the key of {_source(settings.certificate)}") from None
+    context.set_alpn_select_callback(_no_protocol)
     return options
+
+
+def _no_protocol(_connection: SSL.Connection, _offered: list[bytes]) -> Any:  # pyOpenSSL does not name its type
+    """Ignore what a client offers by ALPN, as RFC 7301 wants of who does not know it; Twisted's own ends the handshake.
+
+    Browsers and curl offer h2 and http/1.1, and speak the latter when nothing is chosen.
+    """
+    return SSL.NO_OVERLAPPING_PROTOCOLS
 
 
 def _source(pem: Secret) -> str:

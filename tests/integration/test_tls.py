@@ -74,7 +74,7 @@ def netd(directory: Path) -> Iterator[Netd]:
 
 
 def connect(
-    netd: Netd, directory: Path, service: str, *, show: str = "", version: ssl.TLSVersion | None = None
+    netd: Netd, directory: Path, service: str, *, index: int = 0, show: str = "", version: ssl.TLSVersion | None = None
 ) -> ssl.SSLSocket:
     context = ssl.create_default_context(cafile=str(directory / "authority.pem"))
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
@@ -83,7 +83,7 @@ def connect(
     if version is not None:
         context.minimum_version = version
         context.maximum_version = version
-    plain = socket.create_connection(("127.0.0.1", netd.port(service)), timeout=10)
+    plain = socket.create_connection(("127.0.0.1", netd.port(service, index)), timeout=10)
     try:
         return context.wrap_socket(plain, server_hostname="localhost")
     except BaseException:
@@ -165,3 +165,36 @@ def test_a_certificate_that_is_none_is_told(tmp_path: Path, directory: Path, tex
     netd = Netd(tmp_path, config)
     assert netd.wait() == 75
     assert netd.stderr == f"netd: echo.tls.tls.certificate: {tmp_path}/bad.pem: holds no certificate in PEM form\n"
+
+
+def test_a_client_that_offers_protocols_is_served(netd: Netd, directory: Path) -> None:
+    context = ssl.create_default_context(cafile=str(directory / "authority.pem"))
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with (
+        socket.create_connection(("127.0.0.1", netd.port("echo.tls")), timeout=20) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as client,
+    ):
+        assert client.selected_alpn_protocol() is None
+        client.sendall(b"hi")
+        assert client.recv(2) == b"hi"
+
+
+def test_the_page_is_served_over_tls(directory: Path) -> None:
+    config = """
+    [admin]
+    listen = "127.0.0.1:0"
+    tls = { certificate = "server.pem", private_key = "server.key" }
+    [echo.plain]
+    listen = "127.0.0.1:0"
+    """
+    state = directory / "admin"
+    state.mkdir()
+    for each in ("server.pem", "server.key", "authority.pem"):
+        (state / each).write_bytes((directory / each).read_bytes())
+    with running(state, config) as netd, connect(netd, directory, "admin", index=1) as client:
+        client.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        told = b""
+        while told.count(b"event: status") < 3:
+            told += client.recv(65536)
+        assert told.startswith(b"HTTP/1.1 200 OK\r\n")
