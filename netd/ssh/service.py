@@ -57,9 +57,7 @@ class SshService(Service):
         self._ticking.clock = runtime.reactor
 
     async def prepare(self) -> None:
-        if not self._settings.users:
-            (warning,) = self._settings.warnings()
-            _log.warn("{key}.{warning}", key=self.key, warning=warning, service=self.key)
+        if not self._settings.users:  # which the daemon has said, with the other warnings of the configuration
             self.listeners = []
         else:
             self._throwaway, host_keys, users = self._make_keys(self._settings)
