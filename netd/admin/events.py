@@ -67,11 +67,12 @@ class Events:
             self._hello = event("hello", self._greeting()) + event("status", self._status())
         subscriber.send(b"retry: %d\n\n" % RETRY + self._hello)
 
-    def tick(self) -> None:
-        """Tell everybody."""
+    def tick(self, *, anew: bool) -> None:
+        """Tell everybody; `anew`, with the greeting before it, because what that says has changed."""
         self._hello = b""
         if self._subscribers:
-            told = event("status", self._status())
+            greeting = event("hello", self._greeting()) if anew else b""
+            told = greeting + event("status", self._status())
             for subscriber in list(self._subscribers.values()):
                 subscriber.send(told)
 

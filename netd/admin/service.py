@@ -60,6 +60,7 @@ class AdminService(Service):
         self._lag = ReactorLag(runtime.reactor)
         self._history = History(runtime, self._lag.histogram)
         self._events = Events(self._greet, self._tell)
+        self._told = runtime.services
         self._site = self._make_site()
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = runtime.reactor
@@ -189,6 +190,7 @@ class AdminService(Service):
                 cast("HttpConnection", connection).tick(now)
         try:
             self._history.take()
-            self._events.tick()
+            services, self._told = self._told, self.runtime.services
+            self._events.tick(anew=services is not self._told)
         except Exception:  # noqa: BLE001 - a service that cannot say how it does must not leave slow clients connected
             _log.failure("telling pages how services do failed", service=self.key)

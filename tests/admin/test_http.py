@@ -236,6 +236,20 @@ def test_a_page_that_does_not_read_is_sent_no_more(door: Door) -> None:
     assert client.value().count(b"event: status") == 1
 
 
+def test_pages_are_greeted_anew_when_there_are_other_services(door: Door) -> None:
+    seconds(door, 1)
+    client = door.client()
+    client.send(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    client.clear()
+    seconds(door, 2)
+    assert client.value().count(b"event: hello") == 0
+    door.runtime.services = door.runtime.services[1:]
+    client.clear()
+    seconds(door, 2)
+    assert client.value().count(b"event: hello") == 1
+    assert b'"charts":{"echo.upper":' in client.value()
+
+
 def test_pages_that_are_gone_are_forgotten(door: Door) -> None:
     client = door.client()
     client.send(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import subprocess
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
-from tests.netd_process import Netd, running
+from tests.netd_process import NETDCTL, Netd, running
 
 FLAGS = [
     "--no-sandbox",  # tests run as root
@@ -225,6 +226,18 @@ def test_it_says_when_it_is_stale_and_comes_back_by_itself(browser: Browser, tmp
     with running(tmp_path, config):
         expect(page.get_by_role("alert")).to_be_hidden(timeout=15_000)
         expect(page.locator("#process-pid")).not_to_have_text(str(pid))
+    page.close()
+
+
+def test_a_service_that_a_reload_brings_is_drawn_at_once(browser: Browser, tmp_path: Path) -> None:
+    page = browser.new_page()
+    with running(tmp_path, CONFIG.format(port=0)) as netd:
+        page.goto(address(netd))
+        expect(page.locator("#ready")).to_have_text("ready")
+        netd.config.write_text(netd.config.read_text() + '[cache.more]\nlisten_memcached = "127.0.0.1:0"\n')
+        subprocess.run([NETDCTL, "--socket", tmp_path / "state" / "netd.sock", "reload"], check=True)
+        expect(page.locator('section#cache\\.more [data-chart="Hit ratio"]')).to_be_visible()
+        expect(page.locator("tr[data-service]")).to_have_count(5)
     page.close()
 
 
