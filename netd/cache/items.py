@@ -77,7 +77,7 @@ class Items:
         """The values of several keys, as kept; None for what is not there. Counts as an access. The hot path."""
         find, deadlines = self._index.get, self.deadlines
         now = self._clock()
-        moment = (int(now) - self._epoch) * 2 + 1
+        moment = int(now - self._epoch) * 2 + 1
         found: list[bytes | None] = []
         for key in keys:
             slot = find(key)

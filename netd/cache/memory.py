@@ -77,10 +77,13 @@ class Memory:
         if self._flush_at:
             self._flush_in_time()
         found = self.items.fetch(keys)
-        counters, count, misses = self.counters, len(keys), found.count(None)
+        counters, count = self.counters, len(keys)
         counters.cmd_get += count
-        counters.get_hits += count - misses
-        counters.get_misses += misses
+        if None in found:
+            misses = found.count(None)
+            counters.get_misses += misses
+            count -= misses
+        counters.get_hits += count
         return found
 
     def write(self, pairs: Pairs, done: Callable[[Results], None]) -> Results:  # noqa: ARG002 - answers at once

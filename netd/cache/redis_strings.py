@@ -42,14 +42,14 @@ class _Options:
 
 
 def _options(words: Words, allowed: set[str]) -> _Options:
-    """What follows in `words`; raises Refused. An option may be repeated, except those that take a time."""
+    """What follows in `words`; raises Refused. An option may be repeated, and the last one counts."""
     found = _Options(set())
     at = 0
     while at < len(words):
         name = upper(words[at])
         if name in allowed:
             found.names.add(name)
-        elif name in _EXPIRES and at + 1 < len(words) and not found.unit:
+        elif name in _EXPIRES and at + 1 < len(words) and found.unit in {"", name}:
             at += 1
             found.unit, found.time = name, words[at]
         else:

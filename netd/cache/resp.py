@@ -39,8 +39,9 @@ _SET: Final = frozenset({b"*3\r\n$3\r\nSET\r\n$", b"*3\r\n$3\r\nset\r\n$"})
 _UPPER_SET: Final = b"*3\r\n$3\r\nSET\r\n$"
 _HEAD: Final = 14
 """Bytes of these."""
-_GET_LINES: Final = 5
-_SIZES: Final = tuple(b"%d" % size for size in range(1024))
+_GET_LINES, _SET_LINES = 5, 7
+_CACHED: Final = 1024
+_SIZES: Final = tuple(b"%d" % size for size in range(_CACHED))
 _ANNOUNCED: Final = tuple(b"$" + size for size in _SIZES)
 _NUMBERS: Final = {text: number for number, text in enumerate(_SIZES)}
 _NUMBER = re.compile(rb"-?[1-9][0-9]{0,17}|0")
@@ -299,11 +300,16 @@ class RespCodec:
         self.requests = Requests(max_item_size + REQUEST_ROOM)
         self._largest_value = max_item_size - item_size(b"", 0)
         self._ended = False
+        self._fed = False  # whether something may be left of what was fed
 
-    def gets(self, data: bytes) -> list[bytes] | None:
+    def gets(self, data: bytes) -> list[bytes] | None:  # noqa: PLR0911 - ways not to be plain
         """The keys of a read that holds plain GETs and nothing else; None: it is for `feed`."""
-        if data[:_HEAD] not in _GET or not self.requests.empty:
+        if data[:_HEAD] not in _GET or self._fed:
             return None
+        end = data.find(b"\r\n", _HEAD)
+        key = data[end + 2 : -2]
+        if len(key) < _CACHED and data[_HEAD:end] == _SIZES[len(key)] and data[-2:] == b"\r\n":
+            return [key]
         lines = data.split(b"\r\n")
         if lines.pop() or len(lines) % _GET_LINES:
             return None
@@ -315,18 +321,19 @@ class RespCodec:
             return None
         if lines[3::_GET_LINES] != sizes:
             return None
-        if count > 1:
-            verbs = lines[2::_GET_LINES]
-            if (
-                lines[::_GET_LINES].count(b"*2") != count
-                or lines[1::_GET_LINES].count(b"$3") != count
-                or verbs.count(b"GET") + verbs.count(b"get") != count
-            ):
-                return None
+        verbs = lines[2::_GET_LINES]
+        if (
+            lines[::_GET_LINES].count(b"*2") != count
+            or lines[1::_GET_LINES].count(b"$3") != count
+            or verbs.count(b"GET") + verbs.count(b"get") != count
+        ):
+            return None
         return keys
 
     def found(self, keys: Sequence[bytes], values: Sequence[bytes | Problem | Raw | None]) -> bytes:  # noqa: ARG002 - memcached's replies name the keys
         """The replies to plain GETs, from values as they are kept."""
+        if len(values) == 1 and (value := values[0]).__class__ is bytes and value[:4] != MARK:
+            return b"$%d\r\n%b\r\n" % (len(value), value)
         parts = []
         for value in values:
             if value.__class__ is bytes:
@@ -343,9 +350,11 @@ class RespCodec:
 
         The last one may be there in part: then that part is fed already.
         """
-        if data[:_HEAD] not in _SET or not self.requests.empty or self.requests.stranger:
+        if data[:_HEAD] not in _SET or self._fed or self.requests.stranger:
             return None
-        pairs: Pairs = []
+        if (pairs := self._whole_sets(data)) is not None:
+            return pairs
+        pairs = []
         at, end = 0, len(data)
         while at < end:
             found = self._set_at(data, at)
@@ -356,8 +365,26 @@ class RespCodec:
             at, key, kept = found
             pairs.append((key, kept))
         if at < end and pairs:
-            self.requests.feed(data[at:])
+            self.feed(data[at:])
         return pairs or None
+
+    def _whole_sets(self, data: bytes) -> Pairs | None:
+        """Most reads of plain SETs, taken apart with a few calls for all of it: whole, and no line end in a value."""
+        lines = data.split(b"\r\n")
+        if lines.pop() or len(lines) % _SET_LINES:
+            return None
+        keys, values, verbs = lines[4::_SET_LINES], lines[6::_SET_LINES], lines[2::_SET_LINES]
+        count = len(keys)
+        if (
+            lines[::_SET_LINES].count(b"*3") != count
+            or lines[1::_SET_LINES].count(b"$3") != count
+            or verbs.count(b"SET") + verbs.count(b"set") != count
+            or lines[3::_SET_LINES] != [_announced(len(key)) for key in keys]
+            or lines[5::_SET_LINES] != [_announced(len(value)) for value in values]
+            or max(map(len, keys)) + max(map(len, values)) > self._largest_value
+        ):
+            return None
+        return [(key, keep(value) if value[:4] == MARK else value) for key, value in zip(keys, values, strict=True)]
 
     def _set_at(self, data: bytes, at: int) -> tuple[int, bytes, bytes] | tuple[()] | None:  # noqa: PLR0911 - ways not to be one
         """Where the plain SET that begins here ends, key and value to keep; () when it is not whole, None if none."""
@@ -396,6 +423,7 @@ class RespCodec:
     def feed(self, data: bytes) -> None:
         """Take any other read."""
         if not self._ended:
+            self._fed = True
             self.requests.feed(data)
 
     def next(self, limit: int) -> Batch | None:
@@ -410,6 +438,7 @@ class RespCodec:
                 self._ended = True
                 break
             if words is None:
+                self._fed = not self.requests.empty
                 break
             if words:
                 self._sort(words, requests, forms)
@@ -473,3 +502,7 @@ _OUTCOMES: Final = {
     Outcome.TOO_LARGE: Problem(b"string exceeds maximum allowed size (proto-max-bulk-len)"),
     Outcome.NO_ROOM: Problem(b"command not allowed when used memory > 'maxmemory'.", b"OOM"),
 }
+
+
+def _announced(size: int) -> bytes:
+    return _ANNOUNCED[size] if size < _CACHED else b"$%d" % size
