@@ -6,6 +6,7 @@ the errors of lines that are none; how the bytes are cut never matters. docs/pro
 
 import base64
 import json
+import math
 from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -169,6 +170,8 @@ class Rules:
     """Whether a line may have this routing key."""
     routing_key: bytes = b""
     """Of lines that name none."""
+    key_required: bool = False
+    """Whether an empty key cannot be meant: the default exchange has no queue for it."""
     known: dict[bytes, None] = field(default_factory=dict)
     """Keys that were found good, for all connections of the port."""
 
@@ -177,6 +180,8 @@ class Rules:
         if key in self.known:
             return key
         if not key:
+            if self.key_required:
+                raise BadLine("KEY", "none, and the port has no routing_key")
             return self.routing_key
         if len(key) > LONGEST_SHORT:
             raise BadLine("KEY", f"longer than {LONGEST_SHORT} bytes")
@@ -322,12 +327,11 @@ def _extra_of(found: Mapping[str, Any]) -> Extra | None:
 def _check_header(name: str, value: HeaderValue) -> int:
     """About how many bytes a header takes; raises BadLine."""
     try:
-        size = len(name.encode("utf-8"))
-        if isinstance(value, str):
-            size += len(value.encode("utf-8"))
+        length = len(name.encode("utf-8"))
+        size = length + (len(value.encode("utf-8")) if isinstance(value, str) else 0)
     except UnicodeEncodeError:
         raise BadLine("JSON", "headers: half a surrogate pair") from None
-    if not 0 < len(name.encode("utf-8")) <= LONGEST_SHORT:
+    if not 0 < length <= LONGEST_SHORT:
         raise BadLine("JSON", f"headers: a name has 1 to {LONGEST_SHORT} bytes")
     if name.lower() in FORBIDDEN_HEADERS or name.lower().startswith(RESERVED_HEADERS):
         raise BadLine("JSON", f"headers: {_quote(name)} is not for clients")
@@ -335,6 +339,8 @@ def _check_header(name: str, value: HeaderValue) -> int:
         raise BadLine("JSON", f"headers: {_quote(name)}: neither text, number, true, false nor null")
     if isinstance(value, int) and not LOWEST_INTEGER <= value <= HIGHEST_INTEGER:
         raise BadLine("JSON", f"headers: {_quote(name)}: more than 64 bits")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadLine("JSON", f"headers: {_quote(name)}: larger than a number of 64 bits can be")
     return size + 16
 
 

@@ -54,7 +54,11 @@ class PublishPort:
             round(settings.expiration * 1000) if settings.expiration is not None else None,
         )
         self.rules = Rules(
-            settings.framing, settings.max_line, settings.may_name, routing_key=settings.routing_key.encode()
+            settings.framing,
+            settings.max_line,
+            settings.may_name,
+            routing_key=settings.routing_key.encode(),
+            key_required=not settings.exchange and not settings.routing_key,
         )
         self.confirmed = settings.reply == "confirmed"
         self.replies = settings.reply != "off"

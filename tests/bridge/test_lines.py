@@ -82,6 +82,11 @@ def test_a_key_that_may_not_be_named_is_refused(line: bytes) -> None:
     assert errors(read(line + b"\n", "key-tab", max_line=1000)) == [(1, "KEY")]
 
 
+def test_a_line_must_name_a_key_where_the_port_has_none() -> None:
+    rules = Rules("key-tab", 100, lambda _: True, key_required=True)
+    assert errors(Incoming(rules).receive(b"\tbody\nkey\tbody\n")) == [(1, "KEY")]
+
+
 def test_json_says_all_there_is() -> None:
     document = {"key": "app.x", "body": "hé\n", "headers": {"a": 1, "b": None, "c": True}, "message_id": "m1"}
     binary = {"body_base64": base64.b64encode(b"\0\xff").decode()}
@@ -107,6 +112,7 @@ BAD_JSON = [
     '{"body":"a","headers":{"CC":"other"}}',
     '{"body":"a","headers":{"x-netd-id":"mine"}}',
     '{"body":NaN}',
+    '{"body":"a","headers":{"a":1e999}}',
     '{"body":"a","message_id":"' + "m" * 256 + '"}',
     "[" * 100_000,
 ]
