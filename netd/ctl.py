@@ -35,7 +35,8 @@ class _Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.get_short_help_str(90)) for name, command in own])
         with formatter.section("Verbs of the running daemon; `netdctl help` lists those of its services too"):
-            formatter.write_dl([(each.name, each.summary) for each in sorted(BUILT_IN, key=lambda each: each.name)])
+            rows = sorted((each.name, each.summary) for each in BUILT_IN)
+            formatter.write_dl([*rows, ("watch VERB", "Run a verb again and again")])
 
 
 def _verbs() -> click.Group:

@@ -3,7 +3,8 @@
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import click
 from click.shell_completion import CompletionItem
@@ -58,10 +59,25 @@ class _Verbs(click.Group):
     """Every word that is not netdctl's own is a verb: services bring theirs, and only the daemon knows them all."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(BUILT_IN | RESERVED)
+        return sorted(BUILT_IN | RESERVED | {"watch"})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
-        return _Verb(cmd_name)
+        return watch if cmd_name == "watch" else _Verb(cmd_name)
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("-n", "seconds", type=click.FloatRange(0.1, 3600), default=2.0, show_default=True, help="How often.")
+@click.argument("words", nargs=-1, required=True, metavar="VERB [WORDS]...")
+def watch(seconds: float, words: Sequence[str]) -> None:
+    """Run a verb again and again, until Ctrl-C or until it fails."""
+    clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() else ""
+    while True:
+        told: list[str] = []
+        status = _ask(words, told.append)
+        _write(clear + "".join(told))
+        if status:
+            sys.exit(status)
+        time.sleep(seconds)
 
 
 verbs = _Verbs("verbs")
@@ -69,13 +85,18 @@ verbs = _Verbs("verbs")
 
 def _run(words: Sequence[str]) -> None:
     """Run a verb and exit with its status."""
+    sys.exit(_ask(words, _write))
+
+
+def _ask(words: Sequence[str], write: Callable[[str], object]) -> int:
+    """Run a verb; returns its status."""
     terminal = sys.stdout.isatty()
     colour = terminal and os.environ.get("TERM") not in {None, "", "dumb"} and not os.environ.get("NO_COLOR")
     try:
-        status = run(
+        return run(
             find_socket(_given(click.get_current_context())),
             words,
-            _write,
+            write,
             lambda text: click.echo(text, nl=False, err=True),
             width=shutil.get_terminal_size().columns if terminal else 0,
             colour=colour,
@@ -87,7 +108,7 @@ def _run(words: Sequence[str]) -> None:
     except Refused as error:
         click.echo(f"netdctl: the daemon refused: {error}", err=True)
         status = os.EX_SOFTWARE
-    sys.exit(status)
+    return status
 
 
 def _asks_for_help(words: Sequence[str]) -> bool:

@@ -135,6 +135,28 @@ def test_ctrl_c_ends_a_verb_that_takes_its_time(asked: Ctl) -> None:
     assert b"Traceback" not in errors
 
 
+def test_watch_shows_a_verb_again_and_again_until_it_is_stopped(asked: Ctl) -> None:
+    begun = subprocess.Popen(
+        ["env", "--default-signal=INT", NETDCTL, "--socket", asked.socket, "watch", "-n", "0.1", "stats", "echo.plain"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert begun.stdout is not None
+    heads = 0
+    while heads < 3:
+        heads += begun.stdout.readline() == "echo.plain\n"
+    begun.send_signal(signal.SIGINT)
+    _, errors = begun.communicate(timeout=10)
+    assert "Traceback" not in errors
+
+
+def test_watch_ends_with_the_status_of_a_verb_that_fails(asked: Ctl) -> None:
+    done = asked("watch", "stats", "nosuch")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("stats: no service nosuch")
+
+
 # --- the configuration
 
 
