@@ -91,7 +91,7 @@ class Near:
 
     @property
     def stale(self) -> bool:
-        """Whether hits may be served although Redis is away."""
+        """Whether hits may be served if Redis is away."""
         return self._clock() < self._stale_until
 
     # --- hits and fills

@@ -196,7 +196,7 @@ class RedisStore:
                     self.counters.get_hits += len(keys)
                     return found
                 return self._fill(near, keys, found, done)
-            if near.stale:
+            if near.stale and self.upstream.link is None:
                 return self._stale(near, keys)
             near.drop(keys)  # who reads past it must not come back to an older value, once it is fresh again
         link = self.upstream.link
@@ -299,7 +299,7 @@ class RedisStore:
                 self._join_or_fill(near, key, waiter, parts)
             else:
                 self._got(exchange, place, make, value)
-        elif near is not None and near.stale:
+        elif near is not None and near.stale and self.upstream.link is None:
             [found] = self._stale(near, [key])
             self._got(exchange, place, make, found)
         else:

@@ -293,6 +293,19 @@ def test_old_values_are_served_for_a_while_if_that_is_asked_for(tmp_path: Path, 
         cache.until(lambda: cache.get().startswith("SERVER_ERROR"))
 
 
+def test_old_values_are_not_served_while_redis_answers_although_it_cannot_tell_of_changes(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    direct = RedisClient(redis.port)
+    with cache_of(tmp_path, f'store = "{redis.url}"', "serve_stale = 60") as cache:
+        for number in range(10):
+            cache.until(lambda: cache.redis.ask("GET a") == cache.redis.ask("GET a"))
+            direct.ask("CLIENT", "KILL", "TYPE", "pubsub")
+            time.sleep(0.02)
+            direct.ask("SET", "a", number)
+            assert cache.redis.ask("GET a") == str(number).encode()
+
+
 def test_what_is_asked_of_a_frozen_redis_is_bounded(tmp_path: Path, redis: RedisServer) -> None:
     with cache_of(tmp_path, f'store = "{redis.url}"', "near = false", timeout=5) as cache:
         assert cache.works()
