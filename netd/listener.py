@@ -151,6 +151,8 @@ class Port:
     key: str
     addresses: Sequence[Address]
     build: Callable[[], Connection]
+    segment: int = 0
+    """Bytes of a TCP segment that is sent at most; 0: what the path takes."""
 
 
 class Listener:
@@ -215,16 +217,18 @@ class Listener:
         except Exception as error:  # noqa: BLE001 - an endpoint plug-in may raise anything; the port is not open
             raise CannotStart(f"{port.key}: {address}: {error or type(error).__name__}") from None
         self._listening.append(listening)
-        self._set_options(getattr(listening, "socket", None))
+        self._set_options(getattr(listening, "socket", None), port.segment)
         shown = _show_peer(listening.getHost()) if not address.endpoint else address.text
         self.bound.append(shown)
         _log.info("listening on {address}", address=shown, service=self._service)
 
-    def _set_options(self, listening: socket.socket | None) -> None:
+    def _set_options(self, listening: socket.socket | None, segment: int) -> None:
         """Set on the listening socket what accepted ones inherit from it on Linux (tcp(7))."""
         if listening is None or listening.family not in {socket.AF_INET, socket.AF_INET6}:
             return
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if segment:
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
         if self._settings.tcp_keepalive:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
