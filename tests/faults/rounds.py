@@ -127,6 +127,7 @@ class Consumer(Client):
         self.queue = queue
         self.received: list[tuple[str, int, str]] = []
         """Publisher, number and `x-netd-id`, in the order they came."""
+        self._seen: set[tuple[str, int]] = set()
         self.again: set[tuple[str, int]] = set()
         """Those that had been on their way before when they came for the first time."""
 
@@ -150,8 +151,9 @@ class Consumer(Client):
             found = json.loads(document)
             name, number = found["body"].split()
             self.received.append((name, int(number), found["headers"]["x-netd-id"]))
-            if found["redelivered"]:
+            if found["redelivered"] and (name, int(number)) not in self._seen:
                 self.again.add((name, int(number)))
+            self._seen.add((name, int(number)))
         except (ValueError, KeyError) as error:
             raise NotUnderstood(f"{error!r} in {line!r}") from None
 
