@@ -144,6 +144,8 @@ class Port:
     key: str
     addresses: Sequence[Address]
     build: Callable[[], Connection]
+    segment: int = 0
+    """Bytes of a TCP segment that is sent at most; 0: what the path takes."""
 
 
 class _Nothing(Factory):
@@ -248,7 +250,7 @@ class Listener:
         before, self._open = self._open, [each for _, each in opened]
         self._ports, self._settings = ports, settings
         for port, each in opened:
-            each.serve(self, _PortGate(self, port, tls), keepalive=settings.tcp_keepalive)
+            each.serve(self, _PortGate(self, port, tls), keepalive=settings.tcp_keepalive, segment=port.segment)
         for each in before:
             if each.owner is self and each not in self._open:
                 each.hold()

@@ -65,11 +65,11 @@ class OpenPort:
         """The address for a person; the number that the kernel chose for port 0."""
         return show_peer(self._listening.getHost()) if not self.address.endpoint else self.address.text
 
-    def serve(self, owner: object, gate: Gate, *, keepalive: bool) -> None:
+    def serve(self, owner: object, gate: Gate, *, keepalive: bool, segment: int = 0) -> None:
         """Let `gate` decide about each client from now on."""
         self.owner = owner
         self._factory.gate = gate
-        self._set_options(keepalive=keepalive)
+        self._set_options(keepalive=keepalive, segment=segment)
         self._pause(paused=False)
 
     def hold(self) -> None:
@@ -83,12 +83,13 @@ class OpenPort:
         if change is not None:  # every port of a real reactor has it
             change()
 
-    def _set_options(self, *, keepalive: bool) -> None:
+    def _set_options(self, *, keepalive: bool, segment: int) -> None:
         """Set on the listening socket what accepted ones inherit from it on Linux (tcp(7))."""
         listening = getattr(self._listening, "socket", None)
         if listening is None or listening.family not in {socket.AF_INET, socket.AF_INET6}:
             return
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(keepalive))
         if keepalive:
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)

@@ -16,7 +16,7 @@ from netd.bridge.lane import CONFIRM_SECONDS, Lane
 from netd.bridge.publish import PublishConnection, PublishPort
 from netd.bridge.spool import Plain, Spool
 from netd.bridge.spoolfile import LaneRow, SpoolFailed, SpoolFile, SpoolInUse
-from netd.bridge.subscribe import AnsweringSubscriber, SubscribeConnection, SubscribePort, TcpSubscriber
+from netd.bridge.subscribe import SEGMENT, AnsweringSubscriber, SubscribeConnection, SubscribePort, TcpSubscriber
 from netd.bridge.thread import SpoolThread
 from netd.bridge.verbs import COMMANDS
 from netd.config import ServiceConfig
@@ -70,8 +70,10 @@ class BridgeService(Service):
             yield Port(key, incoming.settings.listen, partial(PublishConnection, incoming))
         for name, outgoing in self.subscribe_ports.items():
             key = f"{self.key}.subscribe.{name}.listen"
-            connection = TcpSubscriber if outgoing.settings.ack == "tcp" else AnsweringSubscriber
-            yield Port(key, outgoing.settings.listen, partial(connection, outgoing))
+            if outgoing.settings.ack == "tcp":
+                yield Port(key, outgoing.settings.listen, partial(TcpSubscriber, outgoing), SEGMENT)
+            else:
+                yield Port(key, outgoing.settings.listen, partial(AnsweringSubscriber, outgoing))
 
     # --- life
 
