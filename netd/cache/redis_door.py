@@ -1,7 +1,8 @@
 """A Redis client before a real Redis: it shares the link with all others until it asks for what cannot be shared.
 
-From then on it has a connection of its own, and no part in the near cache, until it leaves or says RESET. What it had
-asked before has been done by then: the last that it sends on the shared link is a PING, whose reply it waits for.
+From then on it has a connection of its own, and no part in the near cache, until it leaves: also after RESET, as what it
+wrote there may still be on its way to the near cache as an invalidation. What it had asked before has been done by then:
+the last that it sends on the shared link is a PING, whose reply it waits for.
 """
 
 from collections.abc import Callable, Sequence
@@ -100,14 +101,11 @@ class RedisDoor:
             pinned.release()
 
     def leave(self) -> None:
-        """RESET: share the link again, once what was asked so far is answered."""
+        """RESET: forget transactions, subscriptions and the like; a connection of its own it keeps."""
         if self._waiting is not None:
             self._waiting.append(None)
-            return
-        pinned, self._pinned = self._pinned, None
-        if pinned is not None:
-            pinned.reset()
-            self.client.route()
+        elif self._pinned is not None:
+            self._pool.renew(self._pinned)
 
     def needs(self, request: Request) -> bool:
         """Whether this cannot be asked on the shared link."""

@@ -6,7 +6,7 @@ needs one.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -116,12 +116,8 @@ class Pinned(Protocol):
             self.push = self.lost = _nobody
             self.end("released")
         else:
-            self.reset()
-
-    def reset(self) -> None:
-        """Be ready for another client once everything is answered."""
-        self.lost = _nobody
-        self.ask(pack(b"RESET"), self._reset)
+            self.lost = _nobody
+            self.ask(pack(b"RESET"), self._reset)
 
     def _reset(self, reply: Raw | Problem) -> None:
         if isinstance(reply, Raw) and reply.data == b"+RESET\r\n":
@@ -130,6 +126,13 @@ class Pinned(Protocol):
             self._pool.idle.append(self)
         else:
             self.end("Redis refuses RESET")
+
+
+def _refusal(reply: Raw | Problem) -> str | None:
+    """Why Redis does not do it; None when it does."""
+    if isinstance(reply, Problem):
+        return reply.text.decode("utf-8", "replace")
+    return reply.data[1:-2].decode("utf-8", "replace") if reply.data.startswith(b"-") else None
 
 
 def _nobody(_: Any) -> None:
@@ -163,28 +166,42 @@ class PinnedPool:
             if len(self._all) + self._opening >= MOST_PINNED:
                 raise Unavailable("too many clients need a connection of their own")
             pinned = await self._open()
+        for words in self._greetings(pinned, version):
+            said: Deferred[Raw | Problem] = Deferred()
+            pinned.ask(pack(*words), said.callback)
+            if (refusal := _refusal(await said)) is not None:
+                pinned.end("refused")
+                raise Unavailable(f"Redis refuses the log-in: {refusal}")
+        pinned.version = version
+        return pinned
+
+    def renew(self, pinned: Pinned) -> None:
+        """Have a connection as it was when it was taken, by a client that speaks version 2, after what it was asked."""
+
+        def check(reply: Raw | Problem) -> None:
+            if _refusal(reply) is not None:
+                pinned.end("Redis refuses RESET")
+
+        try:
+            pinned.version = 2
+            for words in ((b"RESET",), *self._greetings(pinned, 2)):
+                pinned.ask(pack(*words), check)
+        except Unavailable as error:
+            pinned.end(str(error))
+
+    def _greetings(self, pinned: Pinned, version: int) -> Iterator[Sequence[bytes]]:
+        """What a fresh connection says first; raises Unavailable."""
         try:
             target = self.upstream.target()
         except (OSError, ValueError) as error:
             raise Unavailable(str(error)) from None
-        greetings: list[Sequence[bytes]] = []
         if target.password:
             user = (target.user.encode(),) if target.user else ()
-            greetings.append((b"AUTH", *user, target.password.encode()))
+            yield (b"AUTH", *user, target.password.encode())
         if version != pinned.version:
-            greetings.append((b"HELLO", b"%d" % version))
+            yield (b"HELLO", b"%d" % version)
         if target.database:
-            greetings.append((b"SELECT", b"%d" % target.database))
-        for words in greetings:
-            said: Deferred[Raw | Problem] = Deferred()
-            pinned.ask(pack(*words), said.callback)
-            reply = await said
-            if isinstance(reply, Problem) or reply.data.startswith(b"-"):
-                text = reply.text if isinstance(reply, Problem) else reply.data[1:-2]
-                pinned.end("refused")
-                raise Unavailable(f"Redis refuses the log-in: {text.decode('utf-8', 'replace')}")
-        pinned.version = version
-        return pinned
+            yield (b"SELECT", b"%d" % target.database)
 
     async def _open(self) -> Pinned:
         self._opening += 1

@@ -123,8 +123,17 @@ def test_resp3_types_are_what_redis_makes_them(client: RedisClient) -> None:
     assert client.ask("ZSCORE z m") == 1.5
 
 
-def test_reset_gives_the_connection_back(client: RedisClient) -> None:
+def test_reset_forgets_the_transaction(client: RedisClient) -> None:
     assert client.ask_all("MULTI", "SET a 1", "RESET", "GET a") == [b"OK", b"QUEUED", b"RESET", None]
+
+
+def test_what_a_client_wrote_before_reset_it_reads_after_it(client: RedisClient, port: int) -> None:
+    other = RedisClient(port)
+    other.ask("SET a old")
+    for number in range(20):
+        assert other.ask("GET a") is not None  # it is in the near cache now
+        said = client.ask_all("MULTI", f"SET a {number}", "EXEC", "RESET", "GET a")
+        assert said[-1] == str(number).encode()
 
 
 def test_what_a_client_left_behind_is_nothing_to_the_next(port: int) -> None:
