@@ -1,8 +1,8 @@
 """A Redis client before a real Redis: it shares the link with all others until it asks for what cannot be shared.
 
-From then on it has a connection of its own, and no part in the near cache, until it leaves: also after RESET, as what it
-wrote there may still be on its way to the near cache as an invalidation. What it had asked before has been done by then:
-the last that it sends on the shared link is a PING, whose reply it waits for.
+From then on it has a connection of its own, and no part in the near cache, until it leaves: also after RESET, as what
+it wrote there may still be on its way to the near cache as an invalidation. What it had asked before has been done by
+then: the last that it sends on the shared link is a PING, whose reply it waits for.
 """
 
 from collections.abc import Callable, Sequence

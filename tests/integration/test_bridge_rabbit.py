@@ -8,12 +8,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pika
 import pytest
 
 from tests.bridge.certificates import issue, pem
-from tests.netd_process import Netd, running
+from tests.netd_process import NETDCTL, Netd, running
 from tests.servers import RabbitServer, VirtualHost, reserve_port
 
 PORTS = ["publish.hello", "publish.keys", "publish.sure", "subscribe.hello"]
@@ -191,3 +192,56 @@ def test_a_wrong_password_is_in_the_log(rabbit_vhost: VirtualHost, tmp_path: Pat
         netd.wait_for("403 ACCESS_REFUSED - Login was refused")
         assert pipe(port(netd, "publish.hello"), b"accepted all the same\n") == [b"+OK 1"]
         assert "sesame-8471" not in json.dumps(netd.events)
+
+
+def status(netd: Netd) -> dict[str, Any]:
+    """What `netdctl bridge status --json` says of the bridge."""
+    socket_path = netd.config.parent / "state" / "netd.sock"
+    done = subprocess.run(
+        [NETDCTL, "--socket", socket_path, "bridge", "status", "--json"],
+        capture_output=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    found: dict[str, Any] = json.loads(done.stdout)["bridges"][0]
+    return found
+
+
+def until(netd: Netd, state: str) -> dict[str, Any]:
+    """The status once the broker is said to be in this state."""
+    deadline = time.monotonic() + PATIENCE
+    while (found := status(netd))["broker"]["state"] != state:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)
+    return found
+
+
+def test_the_status_says_what_the_broker_does(
+    netd: Netd, rabbit_server: RabbitServer, rabbit_vhost: VirtualHost
+) -> None:
+    assert pipe(port(netd, "publish.keys"), b"nobody.listens\tx\n") == [b"+OK 1"]
+    deadline = time.monotonic() + PATIENCE
+    while (found := status(netd))["dead_letters"] != 1:
+        assert time.monotonic() < deadline, found
+    assert [lane["returned"] for lane in found["publish"] if lane["port"] == "keys"] == [1]
+    assert (found["broker"]["state"], found["broker"]["reason"]) == ("up", "")
+    assert rabbit_vhost.password not in json.dumps(found)
+
+    rabbit_server.ctl("set_vm_memory_high_watermark", "absolute", "1")
+    try:
+        assert pipe(port(netd, "publish.keys"), b"a\tx\n") == [b"+OK 1"]  # RabbitMQ says it blocks to who publishes
+        found = until(netd, "blocked")
+        assert "memory" in found["broker"]["reason"]
+    finally:
+        rabbit_server.ctl("set_vm_memory_high_watermark", "0.4")
+    until(netd, "up")
+
+    rabbit_server.kill()
+    try:
+        found = until(netd, "away")
+        assert found["broker"]["reason"]
+        assert pipe(port(netd, "publish.hello"), b"later\n") == [b"+OK 1"]
+        assert [lane["backlog"] for lane in status(netd)["publish"] if lane["port"] == "hello"] == [1]
+    finally:
+        rabbit_server.start()
+    until(netd, "up")
