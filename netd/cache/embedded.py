@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from netd.cache.config import CacheSettings
+from netd.cache.config import CacheSettings, CacheUserSettings
 from netd.cache.counters import Counters
 from netd.cache.items import Items
 from netd.cache.memory import Memory
@@ -66,6 +66,10 @@ class EmbeddedStore:
             self._expiring.stop()
         self._port.login.stop()
         self.items.clear()
+
+    def know(self, users: Mapping[str, CacheUserSettings]) -> None:
+        """Have other users who may log in."""
+        self._port.login.know(users)
 
     def health(self) -> str:
         """Nothing can be wrong with it."""

@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from netd.cache.batch import Found, Pairs, Results
-from netd.cache.config import CacheSettings
+from netd.cache.config import CacheSettings, CacheUserSettings
 from netd.cache.conversation import Conversation
 from netd.cache.counters import Counters
 from netd.cache.layout import value_of
@@ -101,6 +101,10 @@ class RedisStore:
         await self.upstream.stop()
         if self._listener is not None:
             await self._listener.stop()
+
+    def know(self, users: Mapping[str, CacheUserSettings]) -> None:
+        """Have other users who may log in."""
+        self._port.login.know(users)
 
     def health(self) -> str:
         """Why Redis is not to be had."""

@@ -87,12 +87,13 @@ class CacheService(Service):
 
     async def adapt(self, config: ServiceConfig) -> Callable[[], None] | None:
         settings = cast("CacheSettings", config.settings)
-        if self.settings.changes(settings) - SHARED - {"listen_memcached", "listen_redis"}:
+        if self.settings.changes(settings) - SHARED - {"listen_memcached", "listen_redis", "users"}:
             return None  # another store
         serve = await self.listeners[0].prepare(self._ports(settings), settings)
 
         def commit() -> None:
             self.settings = settings
+            self.store.know(settings.users)
             serve()
 
         return commit

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from netd.cache.batch import Found, Pairs, Results
+from netd.cache.config import CacheUserSettings
 from netd.cache.counters import Counters
 from netd.cache.requests import Answer, Request
 from netd.cache.resp import RespCodec
@@ -52,6 +53,9 @@ class Store(Protocol):
 
     async def stop(self) -> None:
         """Let go of everything; what is under way is answered with a `Problem`."""
+
+    def know(self, users: Mapping[str, CacheUserSettings]) -> None:
+        """Have other users who may log in as Redis clients; who is logged in stays."""
 
     def health(self) -> str:
         """Why it cannot do its work, in a line; "" when it can."""

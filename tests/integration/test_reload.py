@@ -6,6 +6,8 @@ import ssl
 import threading
 from pathlib import Path
 
+from netd.passwords import hash_password
+from tests.cache.redis_client import RedisClient
 from tests.integration.test_daemon import connect
 from tests.integration.test_tls import write_pair
 from tests.netd_process import Netd, running
@@ -119,3 +121,16 @@ def test_a_renewed_certificate_is_shown_to_new_clients_while_old_ones_go_on(tmp_
         first.sendall(b"still here")
         assert first.recv(10) == b"still here"
         first.close()
+
+
+def test_a_cache_keeps_its_values_when_users_and_limits_change(tmp_path: Path) -> None:
+    cache = '[cache.main]\nlisten_redis = "127.0.0.1:0"\n'
+    with running(tmp_path, cache) as netd:
+        old = RedisClient(netd.port("cache.main"))
+        assert old.ask("SET a 1") == b"OK"
+        users = f"users.app.password_hash = '{hash_password('secret')}'\nmax_connections = 50\n"
+        assert reload(netd, cache + users) == "reloaded: changed cache.main"
+        new = RedisClient(netd.port("cache.main"))
+        assert "NOAUTH" in str(new.ask("GET a"))
+        assert new.ask("AUTH app secret") == b"OK"
+        assert (new.ask("GET a"), old.ask("GET a")) == (b"1", b"1")
