@@ -142,8 +142,15 @@ class _Reader:
         try:
             settings = model.model_validate(table, context=self._origin)
         except ValidationError as error:
-            self.mistakes += [_describe(key, model, each) for each in error.errors(include_url=False)]
-            return None
+            mistakes = error.errors(include_url=False)
+            self.mistakes += [_describe(key, model, each) for each in mistakes]
+            unknown = {
+                each["loc"][0] for each in mistakes if each["type"] == "extra_forbidden" and len(each["loc"]) == 1
+            }
+            if len(unknown) < len(mistakes):
+                return None
+            # What is known of it may be wrong in other ways, that show only when it is whole.
+            return self.table(key, model, {name: value for name, value in table.items() if name not in unknown})
         self.inline_secrets += [f"{key}: {name}" for name in self._origin.inline_secrets]
         return settings
 
@@ -201,7 +208,7 @@ def _toml_mistake(text: str) -> str:
     """From "Expected '=' (at line 3, column 5)" to "line 3, column 5: Expected '='"."""
     if match := re.fullmatch(r"(.*) \(at (line \d+, column \d+)\)", text, re.DOTALL):
         return f"{match[2]}: {match[1]}"
-    return text
+    return f"not TOML: {text}"
 
 
 def _describe(key: str, model: type[BaseModel], error: ErrorDetails) -> str:

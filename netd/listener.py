@@ -45,6 +45,9 @@ LINGER = 30.0
 TCP_INFO_BYTES_ACKED = struct.Struct("120xQ")
 """Where tcpi_bytes_acked stands in linux/tcp.h's struct tcp_info."""
 
+TCP_CLOSE = 7
+"""tcpi_state, the first byte of it, of a connection that has been reset (linux/tcp.h)."""
+
 DRAIN_TICK = 0.2
 """Seconds without a byte either way after which a connection counts as having nothing in flight while draining."""
 
@@ -441,3 +444,11 @@ def bytes_taken(transport: ITransport) -> int:
         return 0
     info = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES_ACKED.size)
     return int(TCP_INFO_BYTES_ACKED.unpack(info)[0])
+
+
+def has_gone(transport: ITransport) -> bool:
+    """Whether the peer has reset the connection: where nothing is read any more, nobody else would notice."""
+    connected = getattr(transport, "socket", None)
+    if connected is None or connected.family == socket.AF_UNIX:
+        return False
+    return bool(connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE)

@@ -124,7 +124,7 @@ def expand_path(text: str, origin: Origin) -> Path:
     """A path from the configuration: relative to its file; a leading $CREDENTIALS_DIRECTORY/ is systemd's."""
     if text.startswith(CREDENTIALS_PREFIX) and (credentials := origin.environ.get("CREDENTIALS_DIRECTORY")):
         return Path(credentials, text.removeprefix(CREDENTIALS_PREFIX))
-    return origin.directory / Path(text).expanduser()
+    return Path(os.path.normpath(origin.directory / Path(text).expanduser()))
 
 
 def _parse_path(value: object, info: ValidationInfo) -> Path:

@@ -29,7 +29,8 @@ class Options(usage.Options):
 
     synopsis = "[twistd options] netd [--config FILE]"
     longdesc = (
-        "netd serves what its configuration names: echo ports, the operator's console and commands by ssh. "
+        "netd serves what its configuration names: echo, a cache for memcached and Redis clients, a bridge of lines to "
+        "RabbitMQ, an operator's console by ssh; and a page, metrics and netdctl's socket. "
         "Check a configuration with `netdctl check FILE`; "
         "run in the foreground with `twistd -n --pidfile= netd --config FILE`. "
         "Exit status: 0 stopped as asked; 78 the configuration is wrong; 75 it could not start."

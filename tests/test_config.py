@@ -239,3 +239,11 @@ def test_a_secret_in_a_file_that_others_may_read_is_warned_about_and_never_shown
     assert "SESAME" not in repr(config) + warning
     path.chmod(0o600)
     assert load(path).warnings == ()
+
+
+def test_an_unknown_key_hides_no_other_mistake_of_its_table(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as wrong:
+        parse(b'[echo.plain]\nlisten = "0.0.0.0:8001"\ntransfrom = "upper"\n', tmp_path / "netd.toml", {})
+    unknown, exposed = wrong.value.mistakes
+    assert unknown.endswith("echo.plain.transfrom: unknown key; did you mean transform?")
+    assert "echo.plain.listen: 0.0.0.0:8001 can be reached from other machines" in exposed

@@ -10,7 +10,7 @@ reads slowly. One that makes no progress at all for `ack_timeout` gives its mess
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IReactorTime, ITransport
 from twisted.internet.protocol import connectionDone
@@ -23,7 +23,7 @@ from netd.bridge.broker import Broker, Declaration, Subscription
 from netd.bridge.config import SubscribeSettings
 from netd.bridge.lines import LONGEST_COMMAND, BadLine, LineReader
 from netd.bridge.messages import Delivery
-from netd.listener import Connection, bytes_taken
+from netd.listener import Connection, bytes_taken, has_gone
 
 FIRST_LOOK, LATEST_LOOK = 0.002, 0.25
 """Seconds after which netd looks what the client's kernel has acknowledged, doubled while nothing changes."""
@@ -44,12 +44,15 @@ class SubscribePort:
         settings: SubscribeSettings,
         clock: IReactorTime,
         taken: Callable[[ITransport], int] = bytes_taken,
+        gone: Callable[[ITransport], bool] = has_gone,
     ) -> None:
         self.name = name
         self.settings = settings
         self.clock = clock
         self.taken = taken
         """How many bytes of what was written a client's kernel has acknowledged."""
+        self.gone = gone
+        """Whether a client's kernel has refused what was written."""
         self.encode = lines.ENCODERS[settings.framing]
         self.delivered = self.acknowledged = self.given_back = 0
         """Messages since the start."""
@@ -141,8 +144,14 @@ class SubscribeConnection(Connection):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._port.given_back += len(self._unsettled)
         self._subscription.close()
         super().connectionLost(reason)
+
+    @property
+    def _unsettled(self) -> Sized:
+        """What the client has that is not done with."""
+        raise NotImplementedError
 
 
 class TcpSubscriber(SubscribeConnection):
@@ -172,6 +181,10 @@ class TcpSubscriber(SubscribeConnection):
         self._interval = FIRST_LOOK
         self._look_in(FIRST_LOOK)
 
+    @property
+    def _unsettled(self) -> Sized:
+        return self._unacknowledged
+
     def interrupted(self, reason: str) -> None:  # noqa: ARG002 - the broker logs it
         self._unacknowledged.clear()
 
@@ -185,6 +198,9 @@ class TcpSubscriber(SubscribeConnection):
             self._progress = self._port.clock.seconds()
             self._interval = FIRST_LOOK
             self._acknowledge(taken)
+        elif self._port.gone(self.transport):
+            self.abort()
+            return
         elif self._late():
             _log.warn(
                 "{peer} of {port} has taken nothing for {seconds:g} s: its messages go back to the queue",
@@ -192,7 +208,6 @@ class TcpSubscriber(SubscribeConnection):
                 port=self._port.name,
                 seconds=self._port.settings.ack_timeout,
             )
-            self._port.given_back += len(self._unacknowledged)
             self.abort()
             return
         if self._unacknowledged:
@@ -240,6 +255,10 @@ class AnsweringSubscriber(SubscribeConnection):
             found.append(b"%d\t%d\t%b" % (delivery.tag, delivery.details().deliveries, encode(delivery)))
         self._write(b"".join(found), deliveries)
         self._wait()
+
+    @property
+    def _unsettled(self) -> Sized:
+        return self._unanswered
 
     def interrupted(self, reason: str) -> None:  # noqa: ARG002 - the broker logs it
         self._unanswered.clear()

@@ -34,9 +34,10 @@ class SpoolThread:
         return done
 
     def stop(self) -> None:
-        """Wait for what is being done."""
+        """Wait for what is being done; nothing to do if it was never started."""
         self._asked.put(None)
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _work(self) -> None:
         while (asked := self._asked.get()) is not None:

@@ -59,7 +59,7 @@ class ConfigDiff(Command):
         try:
             new = load(config.path)
         except ConfigError as error:
-            raise Failed("\n".join(["the file is wrong", *(f"  {mistake}" for mistake in error.mistakes)])) from None
+            raise Failed("the file is wrong", error.mistakes) from None
         found = changes(effective(config), effective(new))
         parts: list[Part] = []
         for each in found:

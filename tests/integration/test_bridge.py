@@ -319,3 +319,25 @@ def test_netdctl_send_exits_0_only_when_every_line_is_durable(bridge: Netd) -> N
         [NETDCTL, "send", "127.0.0.1:1"], input=b"a\n", capture_output=True, timeout=60, check=False
     )
     assert nobody.returncode == os.EX_UNAVAILABLE
+
+
+def test_a_reader_that_left_holds_nothing_up(tmp_path: Path) -> None:
+    with running(tmp_path, BRIDGE.format(settings="")) as netd:
+        publish, subscribe = netd.port("bridge.main", 0), netd.port("bridge.main", 1)
+        socket.create_connection(("127.0.0.1", subscribe), timeout=20).close()
+        with socket.create_connection(("127.0.0.1", publish), timeout=20) as client:
+            client.sendall(b"1\n2\n3\n")
+            assert client.recv(100).endswith(b"+OK 3\n")
+        with socket.create_connection(("127.0.0.1", subscribe), timeout=10) as reader:  # a third of ack_timeout
+            got = b""
+            while got.count(b"\n") < 3:
+                got += reader.recv(100)
+        assert sorted(got.split()) == [b"1", b"2", b"3"]
+
+
+def test_a_port_in_use_is_all_that_is_said_of_it(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        netd = Netd(tmp_path, f'[echo.plain]\nlisten = "127.0.0.1:{port}"\n' + BRIDGE.format(settings=""))
+        assert netd.wait() == 75
+    assert not [event for event in netd.events if "traceback" in event]
