@@ -60,6 +60,8 @@ class BridgeService(Service):
             self._thread.call,
             self._spool_changed,
         )
+        self._held: list[Lane] = []
+        """Lanes that a drain has paused."""
         self._had_problem = ""
         self._closed = False
         self.listeners = [Listener(config.key, list(self._ports()), self.settings, runtime)]
@@ -134,10 +136,17 @@ class BridgeService(Service):
         """Take nothing new, say what is to be said, and let the broker answer for what it has been given."""
         await super().drain()
         await self.spool.flushed()
-        for lane in self.lanes:
+        self._held = [lane for lane in self.lanes if not lane.paused]
+        for lane in self._held:
             lane.pause()
         while any(lane.on_way for lane in self.lanes):
             await deferLater(self.runtime.reactor, DRAIN_TICK)
+
+    async def resume(self) -> None:
+        await super().resume()
+        for lane in self._held:  # and not what an operator has paused
+            lane.resume()
+        self._held = []
 
     async def stop(self) -> None:
         """Close everything at once; what is committed stays."""

@@ -303,3 +303,15 @@ def test_a_port_in_use_is_all_that_is_said_of_it(tmp_path: Path) -> None:
         netd = Netd(tmp_path, f'[echo.plain]\nlisten = "127.0.0.1:{port}"\n' + BRIDGE.format(settings=""))
         assert netd.wait() == 75
     assert not [event for event in netd.events if "traceback" in event]
+
+
+def test_a_bridge_that_was_drained_publishes_again_once_it_is_resumed(tmp_path: Path) -> None:
+    with running(tmp_path, BRIDGE.format(settings="")) as netd:
+        for verb in ("drain", "resume"):
+            asked: list[str | Path] = [NETDCTL, "--socket", tmp_path / "state" / "netd.sock", verb, "bridge.main"]
+            subprocess.run(asked, check=True, capture_output=True, timeout=20)
+        publish, subscribe = netd.port("bridge.main", 2), netd.port("bridge.main", 3)
+        with connect(publish) as client:
+            client.sendall(b"back\n")
+            assert read_until(client, b"+OK 1\n")
+        assert take(subscribe, 1) == [b"back"]
