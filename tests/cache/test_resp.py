@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from itertools import pairwise
+from time import process_time
 from typing import Any
 
 import hiredis
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from netd.cache.batch import Batch
 from netd.cache.layout import keep
 from netd.cache.requests import OK, STORED, Answer, Command, Problem, Reply
-from netd.cache.resp import ProtocolError, Requests, RespCodec, Switched, encode, split_words
+from netd.cache.resp import LONGEST_LINE, ProtocolError, Requests, RespCodec, Switched, encode, split_words
 
 BUDGET = 1 << 20
 
@@ -157,9 +158,9 @@ REFUSED = {
     b"*1\r\n$-1\r\n": b"invalid bulk length",
     b"*1\r\n$2000000\r\n": b"invalid bulk length",
     b"*1\r\n$1x\r\n": b"invalid bulk length",
-    b"*" + b"1" * 70_000: b"too big mbulk count string",
-    b"*1\r\n$" + b"1" * 70_000: b"too big bulk count string",
-    b"x" * 70_000: b"too big inline request",
+    b"*" + b"1" * 70000: b"too big mbulk count string",
+    b"*1\r\n$" + b"1" * 70000: b"too big bulk count string",
+    b"x" * 70000: b"too big inline request",
     b'GET "a\r\n': b"unbalanced quotes in request",
     b'GET "a"b\r\n': b"unbalanced quotes in request",
 }
@@ -216,6 +217,36 @@ INLINE = {
 @pytest.mark.parametrize("line", INLINE, ids=repr)
 def test_inline_requests_are_split_as_redis_splits_them(line: bytes) -> None:
     assert split_words(line) == INLINE[line]
+
+
+def seconds_to_refuse(line: bytes) -> float:
+    before = process_time()
+    with pytest.raises(ProtocolError, match="unbalanced quotes"):
+        split_words(line)
+    return process_time() - before
+
+
+def test_a_line_of_escapes_without_a_closing_quote_does_not_stop_the_daemon() -> None:
+    assert seconds_to_refuse(b'"' + b"\\x41" * 24) < 1
+    assert seconds_to_refuse(b"'" + b"\\'" * 24) < 1
+
+
+def test_the_longest_inline_request_is_split_in_no_time() -> None:
+    before = process_time()
+    for _ in range(20):
+        split_words(b"x" * LONGEST_LINE)
+    assert process_time() - before < 0.5
+
+
+def test_a_quote_that_was_escaped_does_not_close() -> None:
+    for line in (b"'abc\\'", b'"abc\\"'):
+        with pytest.raises(ProtocolError, match="unbalanced quotes"):
+            split_words(line)
+
+
+def test_a_number_that_is_too_long_is_refused_alike_however_it_is_cut() -> None:
+    data = b"*" + b"1" * (LONGEST_LINE + 2) + b"\r\n"
+    assert requests_of([data]) == requests_of([data[:7000], data[7000:]]) == requests_of([data[:-2], data[-2:]])
 
 
 def test_a_request_that_asks_nothing_has_no_reply() -> None:
