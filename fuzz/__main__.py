@@ -5,6 +5,7 @@ what was found. What reaches most is kept in fuzz/corpus, what failed in fuzz/fi
 """
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -50,9 +51,11 @@ def search(name: str, seconds: int) -> Search:
         words.write_text("".join(f'"{_escaped(word)}"\n' for word in load(name).WORDS), "ascii")
         limits = [f"-max_len={inputs.LONGEST}", f"-artifact_prefix={work}/", "-timeout=60", "-rss_limit_mb=4096"]
         told = _explore(
-            name, [str(corpus), f"-dict={words}", f"-max_total_time={seconds}", "-print_final_stats=1", *limits]
+            name,
+            inputs.findings_of(name),
+            [str(corpus), f"-dict={words}", f"-max_total_time={seconds}", "-print_final_stats=1", *limits],
         )
-        _explore(name, ["-set_cover_merge=1", str(merged), str(corpus), *limits])
+        _explore(name, Path(os.devnull), ["-set_cover_merge=1", str(merged), str(corpus), *limits])
         kept = _keep(name, merged)
         return Search(
             name,
@@ -80,8 +83,8 @@ def _keep(name: str, directory: Path) -> int:
     return len(kept)
 
 
-def _explore(name: str, options: list[str]) -> str:
-    command = [sys.executable, "-m", "fuzz.explore", name, str(inputs.findings_of(name)), *options]
+def _explore(name: str, findings: Path, options: list[str]) -> str:
+    command = [sys.executable, "-m", "fuzz.explore", name, str(findings), *options]
     done = subprocess.run(command, stderr=subprocess.PIPE, check=False)  # noqa: S603 - ourselves
     told = done.stderr.decode("utf-8", "replace")
     if done.returncode:
