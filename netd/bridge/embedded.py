@@ -24,7 +24,7 @@ from netd.bridge.broker import BrokerState, Consumer, Declaration, Outcome, Send
 from netd.bridge.messages import ID_HEADER, PEER_HEADER, Block, Delivery, Details, Extra, Route
 from netd.bridge.queuerows import DamagedBlock, QueueRow, StoredBlock
 from netd.bridge.spool import RELEASE_DELAY, Plain, Spool
-from netd.bridge.spoolfile import DeadLetter, SpoolFailed, SpoolFile, Work
+from netd.bridge.spoolfile import DAMAGED, DeadLetter, SpoolFailed, SpoolFile, Work
 from netd.runtime import CannotStart
 
 READ_SIZE = 1 << 20
@@ -268,11 +268,12 @@ class _Queue:
 
     def _bury_damaged(self, damaged: DamagedBlock) -> None:
         _log.error("a block of the queue {queue} is damaged: {reason}", queue=self.row.name, reason=damaged.reason)
-        lane = _lane_of(damaged.netd_id.rpartition("-")[0])
+        netd_id = f"{damaged.origin}{DAMAGED}{damaged.first:016d}"
+        lane = _lane_of(damaged.origin)
         key = self.row.name.encode()
         reason = f"damaged block: {damaged.reason}"
         now = int(time.time())
-        letter = DeadLetter(damaged.netd_id, lane, damaged.accepted, now, 0, reason, key, Extra(), damaged.data)
+        letter = DeadLetter(netd_id, lane, damaged.accepted, now, 0, reason, key, Extra(), damaged.data)
         self._spool.write(Plain(partial(SpoolFile.bury, letters=[letter])), within=RELEASE_DELAY)
         self.length -= damaged.count
         self._finished.append(damaged.position)

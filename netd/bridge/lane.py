@@ -36,7 +36,7 @@ from netd.bridge.lines import Received
 from netd.bridge.messages import Block, Extra
 from netd.bridge.shares import Client, Share, Shares
 from netd.bridge.spool import RELEASE_DELAY, Plain, Spool
-from netd.bridge.spoolfile import Damaged, DeadLetter, LaneRow, SpoolFailed, SpoolFile, Work
+from netd.bridge.spoolfile import CUT, DAMAGED, Damaged, DeadLetter, LaneRow, SpoolFailed, SpoolFile, Work
 from netd.stats import Histogram
 
 BLOCK_MESSAGES = 1024
@@ -244,7 +244,7 @@ class Lane:
 
     def bury_cut_line(self, body: bytes, reason: str) -> None:
         """A line that will never have its end: a dead letter at once."""
-        letter = self._letter(f"{self.row.origin}-cut-{token_hex(8)}", int(self._wall()), body, reason)
+        letter = self._letter(f"{self.row.origin}{CUT}{token_hex(8)}", int(self._wall()), body, reason)
         self._spool.write(Plain(lambda file: file.bury([letter]), grows=True, size=len(body) + OVERHEAD))
 
     def _letter(self, netd_id: str, accepted: int, body: bytes, reason: str) -> DeadLetter:
@@ -384,7 +384,7 @@ class Lane:
             reason=damaged.reason,
         )
         self._cursor = damaged.after
-        netd_id = f"{self.row.origin}-{damaged.first:016d}"
+        netd_id = f"{self.row.origin}{DAMAGED}{damaged.first:016d}"
         self._letters.append(self._letter(netd_id, damaged.accepted, damaged.data, f"damaged block: {damaged.reason}"))
         gone = _Flight(Block(self.row.route, self.row.origin, damaged.first, damaged.accepted, []), 0)
         gone.last = damaged.after - 1

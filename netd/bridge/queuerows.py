@@ -44,7 +44,8 @@ class DamagedBlock:
     count: int
     data: bytes
     reason: str
-    netd_id: str
+    origin: str
+    first: int
     accepted: int
 
 
@@ -116,7 +117,7 @@ def read(file: SpoolFile, queue: QueueRow, position: int, most: int) -> list[Sto
                 block = blocks.decode(route, origin, first, accepted, data)
                 found.append(StoredBlock(start, block, flags or b""))
             except BadBlock as error:
-                found.append(DamagedBlock(start, count, data, str(error), f"{origin}-{first:016d}", accepted))
+                found.append(DamagedBlock(start, count, data, str(error), origin, first, accepted))
             size += len(data)
             if size >= most:
                 break
