@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -91,9 +92,7 @@ def status_of(bridge: "BridgeService") -> dict[str, Any]:
                 "port": port.name,
                 "queue": port.settings.queue,
                 "clients": len(bridge.subscribers(port)),
-                "delivered": port.delivered,
-                "acknowledged": port.acknowledged,
-                "given_back": port.given_back,
+                **asdict(port.counts),
                 "problem": next((each.problem for each in bridge.subscribers(port) if each.problem), ""),
             }
             for port in bridge.subscribe_ports.values()
