@@ -29,9 +29,9 @@ from netd.ssh.process import RunningCommand
 from netd.ssh.sessions import Sessions
 from netd.ssh.terminal_history import History
 from netd.ssh.transport import SshConnection
-from netd.ssh.turns import Turns
 from netd.ssh.users import User
 from netd.stats import Histogram
+from netd.turns import Turns
 
 HASHES_AT_ONCE = 2
 """Each takes a core for tens of milliseconds and 19 MiB."""
