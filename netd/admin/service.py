@@ -70,12 +70,12 @@ class AdminService(Service):
         self.listeners = [Listener(config.key, self._socket_ports(), SOCKET_SETTINGS, runtime), self._shown]
 
     def _socket_ports(self) -> list[Port]:
-        path, group = self._settings.socket, self._settings.socket_group
+        path = self._settings.socket
         if path is None:
             return []
         clock = self.runtime.reactor
         build = partial(HttpConnection, self._site.answer, clock.seconds, Turns(clock), trusted=True)
-        return [Port("admin.socket", [address_of(path, for_group=group is not None)], build)]
+        return [Port("admin.socket", [address_of(path)], build)]
 
     def _shown_ports(self, settings: AdminSettings) -> list[Port]:
         build = partial(HttpConnection, self._site.answer, self.runtime.reactor.seconds, self._turns)

@@ -98,8 +98,7 @@ class LineReader:
 
     def __init__(self, max_line: int) -> None:
         self._max = max_line
-        self._parts: list[bytes] = []
-        self._held = 0
+        self._begun = bytearray()
         self._skipping = False
 
     def feed(self, data: bytes) -> list[bytes | None]:
@@ -111,10 +110,9 @@ class LineReader:
             return lines
         if self._skipping:
             lines[0] = None
-        elif self._parts:
-            lines[0] = b"".join([*self._parts, lines[0] or b""])
-        self._parts.clear()
-        self._held = 0
+        elif self._begun:
+            lines[0] = bytes(self._begun) + (lines[0] or b"")
+        self._begun.clear()
         self._skipping = False
         if rest:
             self._hold(rest)
@@ -128,24 +126,21 @@ class LineReader:
     def _hold(self, rest: bytes) -> None:
         if self._skipping:
             return
-        self._parts.append(rest)
-        self._held += len(rest)
-        if self._held > self._max + 1:  # a CR may follow the longest line
-            self._parts.clear()
-            self._held = 0
+        self._begun += rest
+        if len(self._begun) > self._max + 1:  # a CR may follow the longest line
+            self._begun.clear()
             self._skipping = True
 
     @property
     def begun(self) -> bool:
         """Whether a line has begun that has no LF yet."""
-        return self._skipping or self._held > 0
+        return self._skipping or bool(self._begun)
 
     def finish(self) -> bytes | None:
         """The line that has begun and will have no LF; None when it is too long."""
-        tail = b"".join(self._parts)
+        tail = bytes(self._begun)
         skipped = self._skipping
-        self._parts.clear()
-        self._held = 0
+        self._begun.clear()
         self._skipping = False
         return tail if not skipped and len(tail) <= self._max else None
 
