@@ -189,8 +189,10 @@ class Requests:
 
 
 _SPACE: Final = b" \n\r\t\v\f\0"
-_QUOTED = re.compile(rb'(?:[^"\\]|\\x[0-9a-fA-F]{2}|\\.)*"', re.DOTALL)
-_SINGLE = re.compile(rb"(?:[^'\\]|\\'|\\)*'", re.DOTALL)
+_PLAIN_END = re.compile(rb"[ \n\r\t\v\f\0\"']|\Z")
+_QUOTED = re.compile(rb'(?:[^"\\]|\\x[0-9a-fA-F]{2}|\\.)*+"', re.DOTALL)
+_SINGLE = re.compile(rb"(?:[^'\\]|\\'|\\)*+'", re.DOTALL)
+"""Possessive: what has been read one way is never tried another way, which would take for ever, and is not Redis's."""
 _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.)", re.DOTALL)
 _ESCAPES: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}
 
@@ -210,8 +212,8 @@ def split_words(line: bytes) -> list[bytes]:
                 part, at = _quoted(line, at)
                 word += part
                 break
-            word += line[at : at + 1]
-            at += 1
+            begin, at = at, _PLAIN_END.search(line, at).start()  # type: ignore[union-attr]  # every line has an end
+            word += line[begin:at]
         words.append(word)
 
 

@@ -1,5 +1,7 @@
 """The codec of the redis port: what Redis's own parser takes and refuses, however the bytes are cut."""
 
+import contextlib
+import time
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
@@ -216,6 +218,31 @@ INLINE = {
 @pytest.mark.parametrize("line", INLINE, ids=repr)
 def test_inline_requests_are_split_as_redis_splits_them(line: bytes) -> None:
     assert split_words(line) == INLINE[line]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'"' + b"\\x41" * 20,
+        b'"' + b'\\"' * 32_000,
+        b"'" + b"\\'" * 32_000,
+        b"x" * 65_000,
+    ],
+    ids=["escapes", "escaped quotes", "escaped single quotes", "one word"],
+)
+def test_no_inline_request_takes_long(line: bytes) -> None:
+    """Quotes that were never closed once doubled the time with each escape: forty of them hung the daemon."""
+    began = time.process_time()
+    for _ in range(40):
+        with contextlib.suppress(ProtocolError):
+            split_words(line)
+    assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize("line", [b"'a\\' b", b"'a\\'", b'"a\\" b', b'"a\\x4'])
+def test_an_escaped_quote_closes_nothing(line: bytes) -> None:
+    with pytest.raises(ProtocolError, match="unbalanced"):
+        split_words(line)
 
 
 def test_a_request_that_asks_nothing_has_no_reply() -> None:

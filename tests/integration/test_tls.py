@@ -74,7 +74,14 @@ def netd(directory: Path) -> Iterator[Netd]:
 
 
 def connect(
-    netd: Netd, directory: Path, service: str, *, index: int = 0, show: str = "", version: ssl.TLSVersion | None = None
+    netd: Netd,
+    directory: Path,
+    service: str,
+    *,
+    index: int = 0,
+    show: str = "",
+    version: ssl.TLSVersion | None = None,
+    ciphers: str = "",
 ) -> ssl.SSLSocket:
     context = ssl.create_default_context(cafile=str(directory / "authority.pem"))
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
@@ -83,6 +90,8 @@ def connect(
     if version is not None:
         context.minimum_version = version
         context.maximum_version = version
+    if ciphers:
+        context.set_ciphers(ciphers)
     plain = socket.create_connection(("127.0.0.1", netd.port(service, index)), timeout=10)
     try:
         return context.wrap_socket(plain, server_hostname="localhost")
@@ -106,6 +115,18 @@ def test_a_megabyte_comes_back_through_tls(netd: Netd, directory: Path, version:
 def test_tls_below_1_2_is_refused(netd: Netd, directory: Path) -> None:
     with pytest.warns(DeprecationWarning, match="TLSv1_1"), pytest.raises(ssl.SSLError):
         connect(netd, directory, "echo.tls", version=ssl.TLSVersion.TLSv1_1)
+
+
+@pytest.mark.parametrize("ciphers", ["ECDHE+AESGCM", "ECDHE+CHACHA20"])
+def test_sealed_ciphers_with_keys_made_anew_are_served(netd: Netd, directory: Path, ciphers: str) -> None:
+    with connect(netd, directory, "echo.tls", version=ssl.TLSVersion.TLSv1_2, ciphers=ciphers) as client:
+        assert client.version() == "TLSv1.2"
+
+
+@pytest.mark.parametrize("ciphers", ["ECDHE-ECDSA-AES256-SHA384", "ECDHE-ECDSA-AES128-SHA"])
+def test_other_ciphers_are_refused(netd: Netd, directory: Path, ciphers: str) -> None:
+    with pytest.raises(ssl.SSLError):
+        connect(netd, directory, "echo.tls", version=ssl.TLSVersion.TLSv1_2, ciphers=ciphers)
 
 
 def test_a_client_certificate_of_the_right_authority_is_let_in(netd: Netd, directory: Path) -> None:
