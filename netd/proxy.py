@@ -67,7 +67,8 @@ def _read_line(data: bytes) -> Header | None:
         ports = [int(each) for each in (port, other_port) if each.isdecimal() and int(each) <= HIGHEST_PORT]
     except (ValueError, KeyError):
         raise NoHeader("its line is malformed") from None
-    if [each.version for each in addresses] != [version, version] or len(ports) != len(addresses):
+    scoped = b"%" in data[:end]  # a link's name behind an address, which is ipaddress's and not the protocol's
+    if [each.version for each in addresses] != [version, version] or len(ports) != len(addresses) or scoped:
         raise NoHeader("its addresses are malformed")
     return Header(size, _name(addresses[0]), ports[0])
 

@@ -64,6 +64,7 @@ def test_every_part_of_a_header_is_waited_on(data: bytes) -> None:
         (b"PROXY TCP4 2001:db8::1 2001:db8::2 1 2\r\n", "its addresses are malformed"),
         (b"PROXY TCP6 fe80::1%\x1b[31m fe80::2 1 2\r\n", "its addresses are malformed"),
         (b"PROXY TCP4 192.0.2.1 192.0.2.9 70000 2\r\n", "its addresses are malformed"),
+        (b"PROXY TCP6 fe80::1%\x1b[2J fe80::2 1 2\r\n", "its addresses are malformed"),
         (b"PROXY TCP4 192.0.2.1 192.0.2.9 -1 2\r\n", "its addresses are malformed"),
         (block(0x11, 0x11, IPV4), "its version or command is unknown"),
         (block(0x22, 0x11, IPV4), "its version or command is unknown"),

@@ -396,15 +396,33 @@ def json_line(delivery: Delivery) -> bytes:
     except UnicodeDecodeError:
         document["body_base64"] = base64.b64encode(delivery.body).decode()
     document["redelivered"] = delivery.redelivered
-    return (
-        json.dumps(document, ensure_ascii=False, separators=(",", ":"), default=_plain).encode("utf-8", "replace")
-        + b"\n"
-    )
+    try:
+        return _dump(document)
+    except ValueError:  # NaN or an infinity, which AMQP can carry
+        document["headers"] = _finite(details.headers)
+        return _dump(document)
+
+
+def _dump(document: Mapping[str, object]) -> bytes:
+    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"), default=_plain, allow_nan=False)
+    return text.encode("utf-8", "replace") + b"\n"
 
 
 def _plain(value: object) -> str:
-    """What JSON has no word for: a timestamp, a decimal, bytes."""
+    """What JSON has no word for: bytes."""
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+def _finite(value: object) -> object:
+    """The same with numbers as text that are none to JSON."""
+    match value:
+        case float() if not math.isfinite(value):
+            return str(value)
+        case Mapping():
+            return {name: _finite(each) for name, each in value.items()}
+        case list():
+            return [_finite(each) for each in value]
+    return value
 
 
 ENCODERS: Mapping[OutFraming, Callable[[Delivery], bytes]] = {

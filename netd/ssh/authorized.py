@@ -196,7 +196,7 @@ def _parse_expiry(text: str) -> datetime:
         if match:
             moment = datetime.strptime(match[1] + (match[2] or "").ljust(6, "0"), "%Y%m%d%H%M%S")  # noqa: DTZ007 - given below
             return moment.replace(tzinfo=UTC) if match[3] else moment.astimezone()
-    except ValueError:
+    except (ValueError, OverflowError):  # a time zone may move it out of the years 1 to 9999
         pass
     raise BadLine(f"expiry-time is YYYYMMDD or YYYYMMDDHHMM; got {text[:40]!r}")
 

@@ -112,6 +112,17 @@ def test_two_hosts_are_none(door: Door) -> None:
     assert parse(raw).status == 421
 
 
+def test_a_host_that_is_no_text_is_another(door: Door) -> None:
+    assert parse(door.client().send(b"GET /livez HTTP/1.1\r\nHost: \xbf\r\n\r\n")).status == 421
+
+
+def test_headers_that_are_no_text_are_as_good_as_none(door: Door) -> None:
+    for name in (b"If-None-Match", b"Accept"):
+        for path in (b"/", b"/metrics"):
+            raw = door.client().send(b"GET %b HTTP/1.1\r\nHost: localhost\r\n%b: \xbf\r\n\r\n" % (path, name))
+            assert parse(raw).status == 200
+
+
 def test_a_load_balancer_may_ask_without_a_name(door: Door) -> None:
     assert parse(door.client().send(b"GET /readyz HTTP/1.0\r\n\r\n")).status == 200
 

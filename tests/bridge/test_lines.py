@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import tracemalloc
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -164,6 +165,13 @@ def test_lines_out() -> None:
     assert lines.escaped_line(Delivered(b"a\nb\\n")) == b"a\\nb\\\\n\n"
     shown = json.loads(lines.json_line(Delivered(b"\xff", redelivered=True, headers={"t": b"\xff"})))
     assert shown == {"key": "app.x", "headers": {"t": "\\xff"}, "body_base64": "/w==", "redelivered": True}
+
+
+def test_numbers_that_json_does_not_know_are_text_in_lines_out() -> None:
+    headers: dict[str, object] = {"n": math.nan, "deep": [{"i": -math.inf}, 1.5], "b": b"x"}
+    line = lines.json_line(Delivered(b"", headers=headers))
+    shown = json.loads(line, parse_constant=pytest.fail)
+    assert shown["headers"] == {"n": "nan", "deep": [{"i": "-inf"}, 1.5], "b": "x"}
 
 
 @given(st.binary())

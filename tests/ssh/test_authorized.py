@@ -3,6 +3,7 @@
 import base64
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -130,6 +131,20 @@ def test_expiry_time_says_how_long() -> None:
     assert not key.allows("10.0.0.1", NOW + timedelta(hours=1))
     assert options('expiry-time="20261123120001Z"').allows("", NOW)
     assert not options('expiry-time="20261122"').allows("", NOW)
+
+
+@pytest.mark.parametrize("zone", ["EST5", "JST-9", "UTC0"])
+def test_a_time_that_the_time_zone_moves_out_of_the_calendar_lets_nobody_in(
+    zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as environment:
+        environment.setenv("TZ", zone)
+        time.tzset()
+        for moment in ("00010101", "99991231235959"):
+            keys, complaints = parse_file(f'expiry-time="{moment}" {AUTHORIZED}'.encode())
+            assert len(keys) + len(complaints) == 1
+            assert all("YYYYMMDD" in complaint for complaint in complaints)
+    time.tzset()
 
 
 def test_options_are_read_with_their_quotes() -> None:
