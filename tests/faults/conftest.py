@@ -1,13 +1,17 @@
 """Fixtures: the world of all services, and a line printed for each fault."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.faults.world import World
-from tests.servers import RabbitServer, RedisServer
+from tests.servers import RabbitServer, RedisServer, VirtualHost
 
 Tell = Callable[..., None]
+MakeWorld = Callable[..., World]
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +31,19 @@ def world(shared_world: World) -> World:
     """All services, and nothing wrong with them, whatever the test before did."""
     shared_world.mend()
     return shared_world
+
+
+@pytest.fixture
+def make_world(
+    redis_server: RedisServer, rabbit_server: RabbitServer, rabbit_vhost: VirtualHost
+) -> Iterator[MakeWorld]:
+    """Makes a world for a test alone, whose netd is started in a way of its own."""
+    with ExitStack() as stack:
+
+        def make(directory: Path, **options: Any) -> World:
+            return stack.enter_context(World(directory, redis_server, rabbit_server, rabbit_vhost, **options))
+
+        yield make
 
 
 @pytest.fixture

@@ -49,7 +49,10 @@ class Load:
         began = time.monotonic()
         waiting = [(client, client.mark()) for client in watched or self._watched]
         while waiting := [(client, done) for client, done in waiting if not done()]:
-            assert time.monotonic() < began + within, f"{len(waiting)} clients do not get on: {self.said()}"
+            if time.monotonic() > began + within:
+                slow = Counter(type(client).__name__ for client, _ in waiting)
+                wrong = [each for caller in self.callers for each in caller.wrong]
+                raise AssertionError(f"not getting on: {dict(slow)}; {self.said()} {wrong[:3]}")
             time.sleep(LOOK)
         return time.monotonic() - began
 
@@ -86,7 +89,11 @@ class Load:
     def lost(self) -> set[tuple[str, int]]:
         """Lines that were acknowledged and have not come out."""
         sure = {(publisher.name, number) for publisher in self.publishers for number in publisher.sure}
-        return sure - {(name, number) for reader in self.readers for name, number, _ in list(reader.received)}
+        return sure - self.came()
+
+    def came(self) -> set[tuple[str, int]]:
+        """Lines that have come out, whoever sent them."""
+        return {(name, number) for reader in self.readers for name, number, _ in list(reader.received)}
 
     def repeats(self) -> int:
         """How many lines came again; each line has one `x-netd-id`, and each id one line."""

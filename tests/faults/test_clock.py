@@ -7,19 +7,18 @@ import json
 import struct
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import Tell
+from tests.faults.conftest import MakeWorld, Tell
 from tests.faults.world import World
 from tests.netd_process import Netd
-from tests.servers import HOST, RabbitServer, RedisServer, VirtualHost
+from tests.servers import HOST
 
 HOUR, DAY = 3600, 86400
-SetClock = Callable[[int], None]
 
 
 @pytest.fixture(scope="module")
@@ -34,20 +33,6 @@ def offset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def timed(
-    offset: Path, tmp_path: Path, redis_server: RedisServer, rabbit_server: RabbitServer, rabbit_vhost: VirtualHost
-) -> Iterator[World]:
-    """All services, in a netd whose clock can be set."""
-    environ = {"LD_PRELOAD": str(offset.with_name("clock.so")), "WALL_CLOCK_OFFSET": str(offset)}
-
-    def start(directory: Path, config: str) -> Netd:
-        return Netd(directory, config, environ=environ)
-
-    with World(tmp_path, redis_server, rabbit_server, rabbit_vhost, start=start) as world:
-        yield world
-
-
 def wall_clock(world: World) -> float:
     """What netd takes the time for."""
     asked = HTTPConnection(HOST, world.doors["admin"], timeout=20)
@@ -57,7 +42,9 @@ def wall_clock(world: World) -> float:
     return told
 
 
-def test_nobody_notices_that_the_clock_is_set(timed: World, offset: Path, tell: Tell) -> None:
+def test_nobody_notices_that_the_clock_is_set(make_world: MakeWorld, tmp_path: Path, offset: Path, tell: Tell) -> None:
+    environ = {"LD_PRELOAD": str(offset.with_name("clock.so")), "WALL_CLOCK_OFFSET": str(offset)}
+    timed = make_world(tmp_path, start=partial(Netd, environ=environ))
     with timed.everybody(each=2) as load:
         for seconds in (HOUR, -HOUR, 2 * DAY, -30 * DAY, 0):
             with offset.open("r+b") as file:

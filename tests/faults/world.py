@@ -40,14 +40,17 @@ state_dir = "state"
 listen = "127.0.0.1:{admin}"
 [echo.plain]
 listen = "127.0.0.1:{echo}"
+max_connections_per_host = 0
 [cache.main]
 listen_memcached = "127.0.0.1:{memcached}"
 listen_redis = "127.0.0.1:{redis}"
 store = "{store}"
 timeout = "1s"
+max_connections_per_host = 0
 [bridge.main]
 broker = "{broker}"
 heartbeat = "2s"
+max_connections_per_host = 0
 [bridge.main.publish.lines]
 listen = "127.0.0.1:{publish}"
 routing_key = "lines"
@@ -89,10 +92,13 @@ class World:
         vhost: VirtualHost,
         *,
         start: Callable[[Path, str], Netd] = Netd,
+        redis_host: str = HOST,
+        rabbit_host: str = HOST,
     ) -> None:
         self.directory, self.redis, self.rabbit = directory, redis, rabbit
         self.values = Values()
         self._start = start
+        self._hosts = redis_host, rabbit_host
         self._vhost = vhost
         self._count = directory / "count"
         self._names = itertools.count()
@@ -124,8 +130,9 @@ class World:
     @property
     def config(self) -> str:
         """The configuration file."""
-        broker = replace(self._vhost, port=self.proxies["RabbitMQ"].port).url
-        store = f"redis://{HOST}:{self.proxies['Redis'].port}/0"
+        redis_host, rabbit_host = self._hosts
+        broker = replace(self._vhost, port=self.proxies["RabbitMQ"].port).url.replace(f"@{HOST}:", f"@{rabbit_host}:")
+        store = f"redis://{redis_host}:{self.proxies['Redis'].port}/0"
         return CONFIG.format(**self.doors, store=store, broker=broker, count=self._count)
 
     @property
@@ -133,11 +140,12 @@ class World:
         assert self._netd is not None
         return self._netd
 
-    def start_netd(self) -> None:
-        """Start it on the same ports and state, and wait until every service works."""
+    def start_netd(self, *, whole: bool = True) -> None:
+        """Start it on the same ports and state, and wait until every service works, backends and all."""
         self._netd = self._start(self.directory, self.config)
         self._netd.wait_for("ready: ")
-        self._netd.wait_until(self.ready, "every service up")
+        if whole:
+            self._netd.wait_until(self.ready, "every service up")
 
     def ready(self) -> bool:
         """Whether every service and backend does its work."""
@@ -155,7 +163,8 @@ class World:
             self._netd.process.wait()
 
     def mend(self) -> None:
-        """Undo what a test may have left: proxies, Redis, RabbitMQ and netd work."""
+        """Undo what a test may have left: proxies, Redis, RabbitMQ and netd work, and no values are expected."""
+        self.values = Values()
         for proxy in self.proxies.values():
             proxy.clear()
         for server in (self.redis, self.rabbit):
