@@ -5,8 +5,10 @@ from contextlib import suppress
 from os import statvfs
 from pathlib import Path
 
+import pytest
+
 from tests.faults.conftest import MakeWorld, Tell
-from tests.faults.test_full_disk import small_disk
+from tests.integration.test_bridge import small_disk
 
 __all__ = ["small_disk"]
 
@@ -19,6 +21,7 @@ def fill(path: Path) -> None:
     assert statvfs(path).f_bavail == 0
 
 
+@pytest.mark.parametrize("small_disk", [64], indirect=True)
 def test_a_full_disk_is_lines_own_business(make_world: MakeWorld, small_disk: Path, tell: Tell) -> None:
     world = make_world(small_disk)
     publish = world.doors["publish"]
