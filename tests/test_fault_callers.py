@@ -5,6 +5,7 @@ import socket
 import socketserver
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -342,3 +343,45 @@ def test_lines(received: bytes, complaint: str) -> None:
     load = settled(received)
     with pytest.raises(AssertionError, match=complaint):
         load.check()
+
+
+# --- a load
+
+
+@pytest.mark.parametrize(
+    ("happened", "allowed"),
+    [
+        ({"broken": 1}, "broken"),
+        ({"refused": Counter({"SERVER_ERROR away": 1})}, "refused"),
+        ({"missed": 1}, "missed"),
+    ],
+)
+def test_what_happened_although_it_may_not_is_found(happened: dict[str, object], allowed: str) -> None:
+    caller = EchoCaller(0)
+    for name, value in happened.items():
+        setattr(caller, name, value)
+    load = Load([caller])
+    with pytest.raises(AssertionError):
+        load.check()
+    load.check(**{allowed: True})
+
+
+def test_a_wrong_answer_is_never_allowed() -> None:
+    caller = EchoCaller(0)
+    caller.wrong.append("it cannot be")
+    with pytest.raises(AssertionError, match="it cannot be"):
+        Load([caller]).check(broken=True, refused=True, missed=True)
+
+
+def test_clients_that_do_not_get_on_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.faults.callers.SILENCE", 0.2)
+    with serving(lambda: lambda data: data) as good, serving(lambda: lambda _data: b"") as mute:
+        content, stuck = EchoCaller(good), EchoCaller(mute)
+        load = Load([content, stuck])
+        for caller in load.callers:
+            caller.start()
+        load.recovered([content])
+        with pytest.raises(AssertionError, match=r"not getting on: \{'EchoCaller': 1\}"):
+            load.recovered(within=0.3)
+        assert stuck.checked == 0
+        load.leave()
