@@ -2,93 +2,18 @@
 
 import random
 from collections.abc import Iterator
-from typing import cast
 
 import pytest
-from twisted.internet.error import ConnectError, ConnectionLost
-from twisted.internet.interfaces import IProtocol
-from twisted.internet.protocol import ClientFactory
-from twisted.internet.testing import StringTransport
-from twisted.python.failure import Failure
 
-from netd.cache.redis import DELAY_FACTOR, DELAY_JITTER, FIRST_DELAY, LONGEST_DELAY, Greeting, Upstream
-from netd.runtime import Reactor
-from netd.settings import Secret
-from tests.fakes import MemoryNetwork, result_of
-
-STEP = 1 / 1024
-"""Seconds that the clock goes on at once: a fraction that sums up exactly."""
-
-GREETING: Greeting = ([(b"PING",)], lambda _: "")
-
-
-class Transport(StringTransport):
-    """To a Redis that accepts a connection."""
-
-    protocol: IProtocol
-
-    def abortConnection(self) -> None:
-        self.disconnecting = True
-
-
-class Redis:
-    """The Redis at the end of a unix socket, and the attempts to reach it."""
-
-    def __init__(self, store: str = "redis+unix:///redis.sock") -> None:
-        self.network = MemoryNetwork()
-        self.upstream = Upstream(Secret(text=store), 1.0, cast("Reactor", self.network))
-        self._answered = 0
-
-    @property
-    def _attempts(self) -> int:
-        return len(self.network.unixClients) - self._answered
-
-    @property
-    def _factory(self) -> ClientFactory:
-        """Of the attempt that is under way."""
-        assert self._attempts == 1
-        return cast("ClientFactory", self.network.unixClients[-1][1])
-
-    def refuse(self) -> None:
-        """Nobody is there."""
-        factory, self._answered = self._factory, self._answered + 1
-        factory.clientConnectionFailed(None, Failure(ConnectError()))  # type: ignore[arg-type]  # nobody looks at it
-
-    def accept(self) -> Transport:
-        factory, self._answered = self._factory, self._answered + 1
-        protocol = factory.buildProtocol(None)
-        assert protocol is not None
-        transport = Transport()
-        transport.protocol = protocol
-        protocol.makeConnection(transport)
-        self.network.advance(0)
-        return transport
-
-    def hang_up(self, transport: Transport) -> None:
-        transport.protocol.connectionLost(Failure(ConnectionLost()))
-
-    def wait(self) -> float:
-        """Let time pass until the next attempt; how much that was."""
-        began = self.network.seconds()
-        while not self._attempts:
-            self.network.advance(STEP)
-            assert self.network.seconds() - began < 10 * LONGEST_DELAY, "it has given up"
-        return self.network.seconds() - began
+from netd.cache.redis import DELAY_FACTOR, DELAY_JITTER, FIRST_DELAY, LONGEST_DELAY
+from tests.cache.memory_redis import GREETING, STEP, Redis, start
 
 
 @pytest.fixture
 def redis(monkeypatch: pytest.MonkeyPatch) -> Iterator[Redis]:
-    redis = Redis()
-    _take_over(redis, monkeypatch)
-    redis.upstream.start()
+    redis = start(monkeypatch)
     yield redis
-    result_of(redis.upstream.stop())
-
-
-def _take_over(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Be the reactor that txredisapi and its ClientService find by themselves."""
-    monkeypatch.setattr("twisted.internet.reactor", redis.network)
-    monkeypatch.setattr("txredisapi.reactor", redis.network)
+    redis.close()
 
 
 @pytest.fixture
@@ -133,14 +58,12 @@ def test_many_daemons_that_lost_the_same_redis_do_not_come_back_at_the_same_time
 ) -> None:
     waited = []
     for _ in range(30):
-        redis = Redis()
-        _take_over(redis, monkeypatch)
-        redis.upstream.start()
+        redis = start(monkeypatch)
         for _ in range(6):
             redis.refuse()
             last = redis.wait()
         waited.append(last)
-        result_of(redis.upstream.stop())
+        redis.close()
     assert max(waited) - min(waited) > LONGEST_DELAY * DELAY_JITTER, "they come back together"
     assert all(0 < each < 2 * LONGEST_DELAY for each in waited)
 
@@ -150,7 +73,7 @@ def test_a_redis_that_accepts_and_hangs_up_is_tried_no_sooner_than_one_that_refu
 ) -> None:
     redis.upstream.greetings = [GREETING]
     for number in range(6):
-        redis.hang_up(redis.accept())
+        redis.accept().hang_up()
         redis.wait()
         assert jitter[-1][0] == pytest.approx(min(FIRST_DELAY * DELAY_FACTOR**number, LONGEST_DELAY))
 
@@ -164,7 +87,7 @@ def test_once_redis_was_there_the_next_wait_is_short_again(redis: Redis, jitter:
         transport = redis.accept()
         transport.protocol.dataReceived(b"+PONG\r\n")
         assert redis.upstream.link is not None
-        redis.hang_up(transport)
+        transport.hang_up()
         assert redis.upstream.link is None
         assert redis.wait() == pytest.approx(FIRST_DELAY, abs=2 * STEP)
         assert len(jitter) == 7 + number
@@ -180,6 +103,5 @@ def test_a_redis_that_accepts_and_says_nothing_is_given_up_after_the_timeout_and
     redis.network.advance(0.02)
     assert transport.disconnecting
     assert redis.upstream.problem == "Redis accepts connections and does not answer"
-    redis.hang_up(transport)
     redis.wait()
     assert len(jitter) == 1
