@@ -8,7 +8,7 @@ it, answered already or not: replies leave when it is their turn. What may pile 
 longer read from, so that its own socket fills up. It is paused
 
 - when it does not take its replies: the transport's buffer is full. What is answered meanwhile waits to be said;
-- when it is owed as many replies as make a batch, or TURNS batches;
+- when it is owed as many replies as make a batch, or TURNS batches, or the reply to a flush;
 - when it has asked for REQUESTS things at once, until the reactor has looked after the others.
 
 What it has sent by then waits in the codec, at most one read. How many requests make a batch follows the size of their
@@ -151,7 +151,7 @@ class Conversation(Connection):
     def _go_on(self) -> None:
         """Hand on what the codec has understood, as long as there is room for the replies."""
         handled = 0
-        while not self._blocked and (not self._turns or (self._owed < self._limit and len(self._turns) < TURNS)):
+        while not self._blocked and self._may_ask():
             batch = self._codec.next(self._limit)
             if batch is None:
                 self._rest()
@@ -169,6 +169,11 @@ class Conversation(Connection):
             self._more = True
             self.transport.pauseProducing()  # type: ignore[attr-defined]  # a stream transport is a producer
 
+    def _may_ask(self) -> bool:
+        """Whether it is owed so little that it may ask for more."""
+        turns = self._turns
+        return not turns or (self._owed < self._limit and len(turns) < TURNS and not turns[-1].holds)
+
     def _rest(self) -> None:
         """All that was read is handed on: read more, or end."""
         if self._more:
@@ -185,6 +190,7 @@ class Conversation(Connection):
         answers = self._session.execute(batch.requests, turn.done) if batch.requests else ()
         if answers is None or self._turns:
             turn.answers = answers
+            turn.holds = batch.holds
             self._wait(turn)
         else:
             self._say(self._codec.render(batch, answers), len(batch.forms))
@@ -297,13 +303,14 @@ def _as_it_is(data: bytes, _: Sequence[Answer]) -> bytes:
 class _Turn:
     """A reply that is owed: what was asked, what makes a reply of it, and the answers once they are there."""
 
-    __slots__ = ("_conversation", "answers", "asked", "count", "say")
+    __slots__ = ("_conversation", "answers", "asked", "count", "holds", "say")
 
     def __init__(self, conversation: Conversation, say: Callable[[Any, Any], bytes], asked: Any, count: int) -> None:
         self._conversation = conversation
         self.say = say
         self.asked = asked
         self.count = count
+        self.holds = False
         self.answers: Sequence[Any] | None = None
 
     def done(self, answers: Sequence[Any]) -> None:

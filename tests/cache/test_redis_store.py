@@ -388,6 +388,20 @@ def test_a_flush_forgets_what_is_under_the_prefix_and_nothing_else(cache: Cache)
     assert cache.redis.ask("FLUSHALL") == b"OK"
 
 
+@pytest.mark.parametrize("protocol", ["memcached", "redis"])
+def test_what_is_asked_behind_a_flush_sees_nothing_from_before_it(cache: Cache, protocol: str) -> None:
+    keys = [f"k{number}" for number in range(3000)]
+    for start in range(0, len(keys), 500):
+        cache.redis.ask("MSET", *(word for key in keys[start : start + 500] for word in (key, "old")))
+    if protocol == "memcached":
+        asked = "".join(f"get {key}\n" for key in keys)
+        said = cache.memcached("set new 0 0 1\n1\nflush_all\n" + asked + "set new 0 0 1\n2\nget new\n")
+        assert said == "STORED\nOK\n" + "END\n" * len(keys) + "STORED\nVALUE new 0 1\n2\nEND\n"
+    else:
+        replies = cache.redis.ask_all("SET new 1", "flushall", *(f"GET {key}" for key in keys), "SET new 2", "GET new")
+        assert replies == [b"OK", b"OK", *[None] * len(keys), b"OK", b"2"]
+
+
 def test_scan_shows_keys_as_clients_name_them(cache: Cache) -> None:
     cache.direct.ask("SET appz 1")
     cache.redis.ask("MSET a1 1 a2 1 b 1")
