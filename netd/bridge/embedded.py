@@ -122,9 +122,8 @@ class _Queue:
         self._next += len(block)
         self.length += len(block)
         work: Work = partial(queuerows.append, queue=self.row.id, position=position, block=block)
-        self._spool.write(
-            Plain(work, partial(self._appended, position, block, outlet), grows=False), size, within=APPEND_DELAY
-        )
+        done = partial(self._appended, position, block, outlet)
+        self._spool.write(Plain(work, done, grows=False, size=size), within=APPEND_DELAY)
 
     def _appended(self, position: int, block: Block, outlet: "_Outlet") -> None:
         following = position + len(block)
@@ -298,6 +297,7 @@ class _Note:
     """What of a queue is settled by the time of the commit."""
 
     grows = False
+    size = 0
 
     def __init__(self, queue: _Queue) -> None:
         self._queue = queue

@@ -204,7 +204,7 @@ class Lane:
         block = self._open
         if block is None:
             block = self._open = _Open(self, self._next, int(self._wall()))
-            self._spool.write(block, OVERHEAD)
+            self._spool.write(block)
         at = len(block.bodies)
         block.bodies += bodies
         if received.keys is not None:
@@ -240,12 +240,12 @@ class Lane:
         block.size += size
         self._next += len(letters)
         self.accepted += len(letters)
-        self._spool.write(block, block.size)
+        self._spool.write(block)
 
     def bury_cut_line(self, body: bytes, reason: str) -> None:
         """A line that will never have its end: a dead letter at once."""
         letter = self._letter(f"{self.row.origin}-cut-{token_hex(8)}", int(self._wall()), body, reason)
-        self._spool.write(Plain(lambda file: file.bury([letter]), grows=True), len(body) + OVERHEAD)
+        self._spool.write(Plain(lambda file: file.bury([letter]), grows=True, size=len(body) + OVERHEAD))
 
     def _letter(self, netd_id: str, accepted: int, body: bytes, reason: str) -> DeadLetter:
         key = self.row.route.routing_key.encode()
@@ -512,6 +512,7 @@ class _Ends:
     """What has come to its end in a lane by the time of the commit."""
 
     grows = False
+    size = 0
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane

@@ -64,11 +64,13 @@ def take(port: int, count: int, seconds: float = 20) -> list[bytes]:
     """So many lines of a subscribe port."""
     with connect(port) as client:
         client.settimeout(seconds)
-        heard = b""
-        while heard.count(b"\n") < count and (data := client.recv(1 << 20)):
+        heard = bytearray()
+        lines = 0
+        while lines < count and (data := client.recv(1 << 20)):
             heard += data
+            lines += data.count(b"\n")
         time.sleep(0.05)  # netd looks what has arrived, and notes it
-        return heard.splitlines()
+        return bytes(heard).splitlines()
 
 
 def test_a_line_by_nc_is_answered_and_read_by_nc(bridge: Netd) -> None:
@@ -214,6 +216,44 @@ def test_a_disk_that_fails_is_no_ok_until_the_line_is_surely_there(tmp_path: Pat
         assert heard.count(b"*WAIT the spool cannot be written: disk I/O error") == 1
         assert take(port_out(netd), 40) == [b"%d" % number for number in range(1, 41)]
     assert f"{error} " in (tmp_path / "trace").read_text()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file system of so many MiB."""
+    directory = tmp_path / "small"
+    directory.mkdir()
+    options = ["-t", "tmpfs", "-o", f"size={request.param}m"]
+    mounted = subprocess.run(["mount", *options, "netd-test", directory], capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"a small file system takes root and mount(2): {mounted.stderr.strip()}")
+    yield directory
+    subprocess.run(["umount", "-l", directory], check=True)
+
+
+@pytest.mark.parametrize("small_disk", [16], indirect=True)
+def test_a_full_disk_stops_reading_loses_nothing_and_recovers_by_itself(tmp_path: Path, small_disk: Path) -> None:
+    config = f'[daemon]\nstate_dir = "{small_disk}"\n' + BRIDGE.format(settings="spool_limit = 0").split("\n", 3)[3]
+    with running(tmp_path, config) as netd, connect(port_in(netd)) as client:
+        (small_disk / "ballast").write_bytes(bytes(2 << 20))
+        count = 20_000
+        data = b"".join(b"%07d" % number + b"y" * 1000 + b"\n" for number in range(count))
+        sending = threading.Thread(target=client.sendall, args=(data,))
+        sending.start()
+        heard = b""
+        while b"*WAIT" not in heard:
+            heard += client.recv(1 << 16)
+        assert b"*WAIT the spool cannot be written: database or disk is full" in heard
+        assert "disk" in str(netd.messages)
+        found: set[int] = set()
+        listening = threading.Thread(target=lambda: found.update(int(each[:7]) for each in take(port_out(netd), count)))
+        listening.start()
+        while b"+OK %d\n" % count not in heard or heard.count(b"*WAIT") > heard.count(b"*GO"):
+            heard += client.recv(1 << 16)
+        sending.join()
+        listening.join()
+        assert heard.count(b"*WAIT") == heard.count(b"*GO")
+        assert found == set(range(count))
 
 
 def test_two_daemons_do_not_share_a_spool(tmp_path: Path, bridge: Netd) -> None:
