@@ -3,6 +3,7 @@
 PYTHON ?= python3
 CONFIG ?= config/dev.toml
 ARGS ?=
+JOBS ?= 3
 PREFIX ?= /opt/netd
 DESTDIR ?=
 
@@ -29,8 +30,8 @@ help: ## list these commands
 run: .venv/.runtime ## start netd in the foreground (CONFIG=config/dev.toml); Ctrl-C stops it
 	@exec .venv/bin/twistd -n --pidfile= netd --config $(CONFIG)
 
-test: tools lint ## install what the tests need, then lint and run them (ARGS='-k echo')
-	@$(SYSTEM_PATH) .venv/bin/python -m pytest $(ARGS)
+test: tools lint ## install what the tests need, then lint and run them (ARGS='-k echo'; JOBS=0: in one process)
+	@$(SYSTEM_PATH) .venv/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 faults: tools .venv/.dev ## half an hour of what can break, at every door, a line a fault (ARGS='-k echo')
 	@$(SYSTEM_PATH) .venv/bin/python -m pytest -q tests/faults $(ARGS)

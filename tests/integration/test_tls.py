@@ -92,7 +92,7 @@ def connect(
         context.maximum_version = version
     if ciphers:
         context.set_ciphers(ciphers)
-    plain = socket.create_connection(("127.0.0.1", netd.port(service, index)), timeout=10)
+    plain = socket.create_connection(("127.0.0.1", netd.port(service, index)), timeout=60)
     try:
         return context.wrap_socket(plain, server_hostname="localhost")
     except BaseException:
@@ -156,7 +156,7 @@ def test_an_idle_tls_connection_is_closed(netd: Netd, directory: Path) -> None:
 
 
 def test_a_client_that_talks_plain_text_is_let_go_without_a_traceback(netd: Netd) -> None:
-    with socket.create_connection(("127.0.0.1", netd.port("echo.tls")), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", netd.port("echo.tls")), timeout=60) as client:
         client.sendall(b"hello in plain text\n")
         assert client.recv(100)[:1] in {b"", b"\x15"}
     assert not [event for event in netd.events if event["level"] in {"error", "critical"}]
@@ -193,7 +193,7 @@ def test_a_client_that_offers_protocols_is_served(netd: Netd, directory: Path) -
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.set_alpn_protocols(["h2", "http/1.1"])
     with (
-        socket.create_connection(("127.0.0.1", netd.port("echo.tls")), timeout=20) as plain,
+        socket.create_connection(("127.0.0.1", netd.port("echo.tls")), timeout=60) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as client,
     ):
         assert client.selected_alpn_protocol() is None

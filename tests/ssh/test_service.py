@@ -172,18 +172,18 @@ def test_two_passwords_are_checked_at_once_and_no_more(serve: Serve) -> None:
             running.append(number)
             peak = max(peak, len(running))
             changed.notify_all()
-            changed.wait_for(lambda: go_on, timeout=10)
+            changed.wait_for(lambda: go_on, timeout=60)
             running.remove(number)
             changed.notify_all()
 
     for number in range(6):
         connection.server.run_in_thread(check, number)
     with changed:
-        assert changed.wait_for(lambda: len(running) == 2, timeout=10)
+        assert changed.wait_for(lambda: len(running) == 2, timeout=60)
         assert not changed.wait_for(lambda: len(running) > 2, timeout=0.1)
         go_on = True
         changed.notify_all()
-        assert changed.wait_for(lambda: not running, timeout=10)
+        assert changed.wait_for(lambda: not running, timeout=60)
     assert peak == 2
 
 
