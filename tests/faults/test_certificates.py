@@ -131,6 +131,7 @@ BACKENDS = """
 [cache.main]
 listen_memcached = "127.0.0.1:0"
 store = "rediss://localhost:{redis}/0"
+timeout = "5s"
 [bridge.main]
 broker = "{broker}"
 broker_tls.ca = "authority.pem"

@@ -30,6 +30,8 @@ from tests.ssh.daemon import Sshd, write_keys
 
 DOORS = ("echo", "memcached", "redis", "publish", "subscribe", "ssh", "admin")
 CLIENTS = {"echo": 8, "memcached": 6, "redis": 6, "ssh": 2, "admin": 3}
+START = 60.0
+"""Seconds until every service works, on a busy machine that also has a disk to sync."""
 QUEUES = ("lines", "aside")
 """One is under fault; the other is for those who are not to notice."""
 
@@ -45,7 +47,7 @@ max_connections_per_host = 0
 listen_memcached = "127.0.0.1:{memcached}"
 listen_redis = "127.0.0.1:{redis}"
 store = "{store}"
-timeout = "1s"
+timeout = "2s"
 max_connections_per_host = 0
 [bridge.main]
 broker = "{broker}"
@@ -143,9 +145,9 @@ class World:
     def start_netd(self, *, whole: bool = True) -> None:
         """Start it on the same ports and state, and wait until every service works, backends and all."""
         self._netd = self._start(self.directory, self.config)
-        self._netd.wait_for("ready: ")
+        self._netd.wait_for("ready: ", START)
         if whole:
-            self._netd.wait_until(self.ready, "every service up")
+            self._netd.wait_until(self.ready, "every service up", START)
 
     def ready(self) -> bool:
         """Whether every service and backend does its work."""
