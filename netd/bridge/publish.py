@@ -62,15 +62,15 @@ class PublishPort:
         )
         self.confirmed = settings.reply == "confirmed"
         self.replies = settings.reply != "off"
-        self.talkers: set[PublishConnection] = set()
-        """Clients that pause because too much waits for a commit."""
         self.lane: Lane
         self.spool: Spool
+        self.talkers: set[PublishConnection]
 
-    def open(self, lane: Lane, spool: Spool) -> None:
-        """The spool is there: before that no client can be."""
+    def open(self, lane: Lane, spool: Spool, talkers: "set[PublishConnection]") -> None:
+        """The spool is there: before that no client can be. Of `talkers` are those who pause for its commits."""
         self.lane = lane
         self.spool = spool
+        self.talkers = talkers
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -95,6 +95,11 @@ class PublishConnection(Connection):
         self.transport.registerProducer(self, True)  # type: ignore[attr-defined]  # a stream transport is an IConsumer
         self.spool_changed()
 
+    @property
+    def publish_port(self) -> PublishPort:
+        """The port it came by."""
+        return self._port
+
     # --- lines
 
     def dataReceived(self, data: bytes) -> None:
@@ -117,7 +122,7 @@ class PublishConnection(Connection):
         for number, bad in received.errors:
             self._say_error(lines.err(number, bad.code, bad.text))
         if received.bodies:
-            share = self._port.lane.accept(received, size, self)
+            share = self._port.lane.accept(received, size, self, confirmed=self._port.confirmed)
             self._pending.append(share)
             if self._port.confirmed and len(self._pending) >= MOST_SHARES:
                 self._pause(Pause.CONFIRMS)

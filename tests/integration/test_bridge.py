@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.test_reload import reload
 from tests.netd_process import NETDCTL, TWISTD, Netd, running
 
 BRIDGE = """
@@ -63,11 +64,13 @@ def take(port: int, count: int, seconds: float = 20) -> list[bytes]:
     """So many lines of a subscribe port."""
     with connect(port) as client:
         client.settimeout(seconds)
-        heard = b""
-        while heard.count(b"\n") < count and (data := client.recv(1 << 20)):
+        heard = bytearray()
+        lines = 0
+        while lines < count and (data := client.recv(1 << 20)):
             heard += data
+            lines += data.count(b"\n")
         time.sleep(0.05)  # netd looks what has arrived, and notes it
-        return heard.splitlines()
+        return bytes(heard).splitlines()
 
 
 def test_a_line_by_nc_is_answered_and_read_by_nc(bridge: Netd) -> None:
@@ -261,6 +264,44 @@ def test_a_disk_that_fails_is_no_ok_until_the_line_is_surely_there(tmp_path: Pat
     assert f"{error} " in (tmp_path / "trace").read_text()
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file system of so many MiB."""
+    directory = tmp_path / "small"
+    directory.mkdir()
+    options = ["-t", "tmpfs", "-o", f"size={request.param}m"]
+    mounted = subprocess.run(["mount", *options, "netd-test", directory], capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"a small file system takes root and mount(2): {mounted.stderr.strip()}")
+    yield directory
+    subprocess.run(["umount", "-l", directory], check=True)
+
+
+@pytest.mark.parametrize("small_disk", [16], indirect=True)
+def test_a_full_disk_stops_reading_loses_nothing_and_recovers_by_itself(tmp_path: Path, small_disk: Path) -> None:
+    config = f'[daemon]\nstate_dir = "{small_disk}"\n' + BRIDGE.format(settings="spool_limit = 0").split("\n", 3)[3]
+    with running(tmp_path, config) as netd, connect(port_in(netd)) as client:
+        (small_disk / "ballast").write_bytes(bytes(2 << 20))
+        count = 20_000
+        data = b"".join(b"%07d" % number + b"y" * 1000 + b"\n" for number in range(count))
+        sending = threading.Thread(target=client.sendall, args=(data,))
+        sending.start()
+        heard = b""
+        while b"*WAIT" not in heard:
+            heard += client.recv(1 << 16)
+        assert b"*WAIT the spool cannot be written: database or disk is full" in heard
+        assert "disk" in str(netd.messages)
+        found: set[int] = set()
+        listening = threading.Thread(target=lambda: found.update(int(each[:7]) for each in take(port_out(netd), count)))
+        listening.start()
+        while b"+OK %d\n" % count not in heard or heard.count(b"*WAIT") > heard.count(b"*GO"):
+            heard += client.recv(1 << 16)
+        sending.join()
+        listening.join()
+        assert heard.count(b"*WAIT") == heard.count(b"*GO")
+        assert found == set(range(count))
+
+
 def test_two_daemons_do_not_share_a_spool(tmp_path: Path, bridge: Netd) -> None:
     second = Netd(tmp_path, BRIDGE.format(settings=""))
     assert second.wait() == os.EX_TEMPFAIL
@@ -315,3 +356,32 @@ def test_a_bridge_that_was_drained_publishes_again_once_it_is_resumed(tmp_path: 
             client.sendall(b"back\n")
             assert read_until(client, b"+OK 1\n")
         assert take(subscribe, 1) == [b"back"]
+
+
+def test_a_reload_adds_changes_and_removes_ports_while_lines_go_on(tmp_path: Path) -> None:
+    before = BRIDGE.format(settings="")
+    with running(tmp_path, before) as netd, connect(port_in(netd)) as early, connect(port_out(netd)) as reader:
+        early.sendall(b"before\n")
+        assert read_until(early, b"+OK 1\n")
+        assert reader.recv(100) == b"before\n"
+        after = before.replace('routing_key = "hello"', 'routing_key = "other"')
+        after = after.partition("[bridge.main.subscribe.hello]")[0]
+        after += '[bridge.main.publish.more]\nlisten = "127.0.0.1:0"\nrouting_key = "more"\nreply = "confirmed"\n'
+        for queue in ("other", "more"):
+            after += f'[bridge.main.subscribe.{queue}]\nlisten = "127.0.0.1:0"\nqueue = "{queue}"\n'
+        assert reload(netd, after) == "reloaded: changed bridge.main"
+        assert reader.recv(100) == b"", "its port is gone"
+        more, out_other, out_more = (netd.port("bridge.main", index) for index in (2, 3, 4))
+        for port, line in ((port_in(netd), b"to other\n"), (more, b"to more\n")):
+            with connect(port) as client:
+                client.sendall(line)
+                assert read_until(client, b"\n") == b"+OK 1\n"
+        early.sendall(b"as it began\n")
+        assert read_until(early, b"+OK 2\n")
+        assert take(out_other, 1) == [b"to other"]
+        assert take(out_more, 1) == [b"to more"]
+        assert reload(netd, before) == "reloaded: changed bridge.main"
+        assert take(netd.port("bridge.main", 5), 1) == [b"as it began"]
+        refused = reload(netd, netd.config.read_text().replace("[bridge.main]", '[bridge.main]\nheartbeat = "5s"'))
+        assert refused.startswith("not reloaded: ")
+        assert refused.endswith("bridge.main: heartbeat: needs a restart")
