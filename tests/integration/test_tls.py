@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from OpenSSL import SSL
 
 from tests.netd_process import Netd, running
 
@@ -127,6 +128,24 @@ def test_sealed_ciphers_with_keys_made_anew_are_served(netd: Netd, directory: Pa
 def test_other_ciphers_are_refused(netd: Netd, directory: Path, ciphers: str) -> None:
     with pytest.raises(ssl.SSLError):
         connect(netd, directory, "echo.tls", version=ssl.TLSVersion.TLSv1_2, ciphers=ciphers)
+
+
+def test_a_client_cannot_renegotiate(netd: Netd) -> None:
+    """Each time would cost the server a key exchange, and the client next to nothing."""
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_max_proto_version(SSL.TLS1_2_VERSION)
+    with socket.create_connection(("127.0.0.1", netd.port("echo.tls"))) as plain:
+        client = SSL.Connection(context, plain)
+        client.set_connect_state()
+        client.do_handshake()
+        assert client.renegotiate()
+        with pytest.raises(SSL.Error, match="no renegotiation"):
+            client.do_handshake()
+
+
+def test_nothing_is_compressed(netd: Netd, directory: Path) -> None:
+    with connect(netd, directory, "echo.tls", version=ssl.TLSVersion.TLSv1_2) as client:
+        assert client.compression() is None
 
 
 def test_a_client_certificate_of_the_right_authority_is_let_in(netd: Netd, directory: Path) -> None:
