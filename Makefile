@@ -3,6 +3,8 @@
 PYTHON ?= python3
 CONFIG ?= config/dev.toml
 ARGS ?=
+SABOTAGE ?=
+MINUTES ?= 30
 PREFIX ?= /opt/netd
 DESTDIR ?=
 
@@ -21,7 +23,7 @@ SYSTEM_PATH = PATH="$$PATH:/usr/sbin:/sbin"
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help run test test-systemd faults lint bench install uninstall lock clean tools
+.PHONY: help run test test-systemd faults demo soak lint bench install uninstall lock clean tools
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | while IFS='	' read -r name what; do printf '  make %-12s %s\n' "$$name" "$$what"; done
@@ -34,6 +36,12 @@ test: tools lint ## install what the tests need, then lint and run them (ARGS='-
 
 faults: tools .venv/.dev ## the long tests of what can break: crashes, alarms, lost quorums (ARGS='-k cluster')
 	@$(SYSTEM_PATH) .venv/bin/python -m pytest tests/faults $(ARGS)
+
+demo: tools .venv/.dev ## two minutes: 200,000 lines, everything breaks, nothing is lost (SABOTAGE=nosync, SABOTAGE=earlyok)
+	@$(SYSTEM_PATH) .venv/bin/python -m tests.demo --sabotage '$(SABOTAGE)' $(ARGS)
+
+soak: tools .venv/.dev ## half an hour of mixed load, reloads and faults: memory and the rest must be flat (MINUTES=30)
+	@$(SYSTEM_PATH) .venv/bin/python -m tests.soak --minutes '$(MINUTES)' $(ARGS)
 
 lint: .venv/.dev ## ruff and mypy
 	@.venv/bin/ruff check --quiet
