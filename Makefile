@@ -6,6 +6,8 @@ ARGS ?=
 JOBS ?= 3
 CODEC ?=
 SECONDS ?= 600
+SABOTAGE ?=
+MINUTES ?= 30
 PREFIX ?= /opt/netd
 DESTDIR ?=
 
@@ -24,7 +26,7 @@ SYSTEM_PATH = PATH="$$PATH:/usr/sbin:/sbin"
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help run test test-systemd faults fuzz lint bench install uninstall lock clean tools
+.PHONY: help run test test-systemd faults fuzz demo soak lint bench install uninstall lock clean tools
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | while IFS='	' read -r name what; do printf '  make %-12s %s\n' "$$name" "$$what"; done
@@ -40,6 +42,12 @@ faults: tools .venv/.dev ## half an hour of what can break, at every door, a lin
 
 fuzz: .venv/.fuzz ## search for bytes that make a codec fail, ten minutes each (CODEC='resp amqp' SECONDS=600)
 	@.venv/bin/python -m fuzz $(CODEC) --seconds $(SECONDS)
+
+demo: tools .venv/.dev ## two minutes: 200,000 lines, everything breaks, nothing is lost (SABOTAGE=nosync, SABOTAGE=earlyok)
+	@$(SYSTEM_PATH) .venv/bin/python -m tests.demo --sabotage '$(SABOTAGE)' $(ARGS)
+
+soak: tools .venv/.dev ## half an hour of mixed load, reloads and faults: memory and the rest must be flat (MINUTES=30)
+	@$(SYSTEM_PATH) .venv/bin/python -m tests.soak --minutes '$(MINUTES)' $(ARGS)
 
 lint: .venv/.dev ## ruff and mypy
 	@.venv/bin/ruff check --quiet
