@@ -3,8 +3,11 @@
 PYTHON ?= python3
 CONFIG ?= config/dev.toml
 ARGS ?=
+JOBS ?= 3
 CODEC ?=
 SECONDS ?= 600
+SABOTAGE ?=
+MINUTES ?= 30
 PREFIX ?= /opt/netd
 DESTDIR ?=
 
@@ -23,7 +26,7 @@ SYSTEM_PATH = PATH="$$PATH:/usr/sbin:/sbin"
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help run test test-systemd faults fuzz lint bench install uninstall lock clean tools
+.PHONY: help run test test-systemd faults fuzz demo soak lint bench install uninstall lock clean tools
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | while IFS='	' read -r name what; do printf '  make %-12s %s\n' "$$name" "$$what"; done
@@ -31,14 +34,20 @@ help: ## list these commands
 run: .venv/.runtime ## start netd in the foreground (CONFIG=config/dev.toml); Ctrl-C stops it
 	@exec .venv/bin/twistd -n --pidfile= netd --config $(CONFIG)
 
-test: tools lint ## install what the tests need, then lint and run them (ARGS='-k echo')
-	@$(SYSTEM_PATH) .venv/bin/python -m pytest $(ARGS)
+test: tools lint ## install what the tests need, then lint and run them (ARGS='-k echo'; JOBS=0: in one process)
+	@$(SYSTEM_PATH) .venv/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
-faults: tools .venv/.dev ## the long tests of what can break: crashes, alarms, lost quorums (ARGS='-k cluster')
-	@$(SYSTEM_PATH) .venv/bin/python -m pytest tests/faults $(ARGS)
+faults: tools .venv/.dev ## half an hour of what can break, at every door, a line a fault (ARGS='-k echo')
+	@$(SYSTEM_PATH) .venv/bin/python -m pytest -q tests/faults $(ARGS)
 
 fuzz: .venv/.fuzz ## search for bytes that make a codec fail, ten minutes each (CODEC='resp amqp' SECONDS=600)
 	@.venv/bin/python -m fuzz $(CODEC) --seconds $(SECONDS)
+
+demo: tools .venv/.dev ## two minutes: 200,000 lines, everything breaks, nothing is lost (SABOTAGE=nosync, SABOTAGE=earlyok)
+	@$(SYSTEM_PATH) .venv/bin/python -m tests.demo --sabotage '$(SABOTAGE)' $(ARGS)
+
+soak: tools .venv/.dev ## half an hour of mixed load, reloads and faults: memory and the rest must be flat (MINUTES=30)
+	@$(SYSTEM_PATH) .venv/bin/python -m tests.soak --minutes '$(MINUTES)' $(ARGS)
 
 lint: .venv/.dev ## ruff and mypy
 	@.venv/bin/ruff check --quiet

@@ -39,7 +39,8 @@ def find_socket(given: str | None, environ: Mapping[str, str] = os.environ) -> P
     if runtime := environ.get("RUNTIME_DIRECTORY"):
         places.insert(0, Path(runtime.split(":")[0], "netd.sock"))
     for place in places:
-        if place.exists():
+        # In somebody else's directory, what answers there is somebody else's too.
+        if place.exists() and (place.is_absolute() or place.stat().st_uid == os.geteuid()):
             return place
     raise NoDaemon(
         f"no daemon found: no socket at {' or '.join(map(str, places))}; "

@@ -129,15 +129,12 @@ class RabbitSubscription:
 
     async def _open(self, connection: AmqpConnection) -> None:
         try:
-            channel = await connection.channel(self)
-            await channel.prefetch(self._prefetch)
-            if self._declare is None:
-                await channel.check_queue(self._queue)
-            else:
-                await channel.declare_queue(
-                    self._queue, durable=self._declare.durable, arguments=self._arguments(self._declare)
-                )
-            await channel.consume(self._queue)
+            channel = connection.channel(self)
+            try:
+                await self._consume(channel)
+            except CancelledError:  # the broker may have sent messages already: they go back with the channel
+                channel.close()
+                raise
         except (ChannelClosed, ConnectionEnded) as error:
             self._opening = None
             self._try_again(str(error))
@@ -145,6 +142,17 @@ class RabbitSubscription:
         self._opening = None
         self._channel = channel
         self._failures = 0
+
+    async def _consume(self, channel: Channel) -> None:
+        await channel.opened()
+        await channel.prefetch(self._prefetch)
+        if self._declare is None:
+            await channel.check_queue(self._queue)
+        else:
+            await channel.declare_queue(
+                self._queue, durable=self._declare.durable, arguments=self._arguments(self._declare)
+            )
+        await channel.consume(self._queue)
 
     @staticmethod
     def _arguments(declare: Declaration) -> dict[str, str | int | bool]:

@@ -15,7 +15,7 @@ from netd.cache.layout import MARK, keep
 from netd.cache.memcached_commands import Awaited, MemcachedCommands, Ready, Retrieval
 from netd.cache.memcached_forms import SILENT, STORED, Values, problem
 from netd.cache.requests import STORED as DONE
-from netd.cache.requests import UNIQUE, VALUE, Answer, Fetch
+from netd.cache.requests import UNIQUE, VALUE, Answer, Fetch, Flush
 
 LONGEST_LINE = 2048
 """Bytes of a line; who sends more is cut off, as memcached does (proto_text.c, try_read_command_ascii)."""
@@ -148,7 +148,7 @@ class MemcachedCodec:
     def next(self, limit: int) -> Batch | None:
         batch = Batch([], [])
         requests, forms = batch.requests, batch.forms
-        while len(forms) < limit and len(requests) < limit:
+        while len(forms) < limit and len(requests) < limit and not batch.holds:
             if self._retrieval is not None:
                 self._retrieve(self._retrieval, batch, limit)
             elif self._closes:
@@ -178,6 +178,7 @@ class MemcachedCodec:
             batch.forms.append(step.form)
             if step.request is not None:
                 batch.requests.append(step.request)
+                batch.holds = step.request.__class__ is Flush
             self._skip = step.skip
             self._closes = step.closes
         elif isinstance(step, Awaited):

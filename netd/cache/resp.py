@@ -19,6 +19,7 @@ from typing import Final, cast
 
 from netd.cache.batch import Batch, Pairs, Results
 from netd.cache.layout import MARK, keep, value_of
+from netd.cache.redis_words import FLUSHES
 from netd.cache.requests import STORED, Answer, Command, Outcome, Problem, Reply, Request, Status, item_size
 
 LONGEST_LINE = 64 << 10
@@ -434,7 +435,8 @@ class RespCodec:
         """The next requests, at most `limit`, that are complete; None: more bytes are needed."""
         requests: list[Request] = []
         forms: list[object] = []
-        while len(forms) < limit and not self._ended:
+        holds = False
+        while len(forms) < limit and not (holds or self._ended):
             try:
                 words = self.requests.next()
             except ProtocolError as error:
@@ -446,7 +448,8 @@ class RespCodec:
                 break
             if words:
                 self._sort(words, requests, forms)
-        return Batch(requests, forms, closes=self._ended) if forms or self._ended else None
+                holds = forms[-1:] == [_WORDS] and words[0].upper() in FLUSHES
+        return Batch(requests, forms, closes=self._ended, holds=holds) if forms or self._ended else None
 
     def _sort(self, words: list[bytes], requests: list[Request], forms: list[object]) -> None:
         name = words[0]

@@ -202,15 +202,19 @@ def _parse_expiry(text: str) -> datetime:
 
 
 def _check_source(pattern: str) -> str:
+    """The pattern as addresses are written by netd, so that a `!` surely meets the one that it means."""
     bare = pattern.removeprefix("!")
-    if "/" in bare:
-        try:
-            ipaddress.ip_network(bare)
-        except ValueError:
-            raise BadLine(f"from: {bare[:60]!r} is not a network") from None
-    elif not re.fullmatch(r"[0-9A-Fa-f:.*?]+", bare):
-        raise BadLine(f"from: {bare[:60]!r}: only addresses and networks, netd looks up no names")
-    return pattern
+    try:
+        if "/" in bare:
+            found = str(ipaddress.ip_network(bare))
+        elif re.fullmatch(r"[0-9A-Fa-f:.]*[*?][0-9A-Fa-f:.*?]*", bare):
+            found = bare.lower()
+        else:
+            address = ipaddress.ip_address(bare)
+            found = str((address.ipv4_mapped if address.version == 6 else None) or address)  # noqa: PLR2004 - IPv6
+    except ValueError:
+        raise BadLine(f"from: {bare[:60]!r}: not an address or a network, and netd looks up no names") from None
+    return ("!" if pattern.startswith("!") else "") + found
 
 
 def _matches(patterns: tuple[str, ...], host: str) -> bool:

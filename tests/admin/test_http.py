@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from netd.admin.http import KEEPALIVE_TIMEOUT, LARGEST_BODY, REQUEST_TIMEOUT, STALL_TIMEOUT
+from netd.admin.http import KEEPALIVE_TIMEOUT, LARGEST_BODY, MOST_WAITING, REQUEST_TIMEOUT, STALL_TIMEOUT
+from netd.turns import BUDGET
 from tests.admin.door import Door, dechunk, parse, post
 from tests.fakes import result_of
 
@@ -203,6 +204,50 @@ def test_a_client_that_does_not_read_is_cut(door: Door) -> None:
     assert client.gone
 
 
+def test_requests_that_come_all_at_once_take_turns_with_everybody_else(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read full of GET /metrics once kept the reactor for twenty seconds, twice what the watchdog waits."""
+
+    def slow() -> str:
+        door.network.rightNow += 2 * BUDGET
+        return ""
+
+    monkeypatch.setattr(door.runtime.services[0], "health", slow)
+    client, other = door.client(), door.client()
+    ask = GET.replace(b"livez", b"readyz")
+    assert client.send(5 * ask).count(b"HTTP/1.1 200") == 1
+    assert other.send(ask) == b""
+    client.clear()
+    door.network.pump([0])
+    assert client.value().count(b"HTTP/1.1 200") == 4
+    assert other.value().count(b"HTTP/1.1 200") == 1
+
+
+def test_requests_that_come_all_at_once_are_answered_in_order(door: Door) -> None:
+    client = door.trusted()
+    verb = post("/run", {"words": ["stats", "--over", "5s", "--json"]}).replace(b"HTTP/1.0", b"HTTP/1.1")
+    asked = GET + verb + GET.replace(b"livez", b"nosuch") + GET
+    client.send(asked)
+    assert client.value().count(b"HTTP/1.1") == 2
+    seconds(door, 6)
+    statuses = [line.split()[1] for line in client.value().splitlines() if line.startswith(b"HTTP/1.1")]
+    assert statuses == [b"200", b"200", b"404", b"200"]
+    assert door.admin.listeners[0].bytes_total()[0] == len(asked)
+
+
+def test_a_client_that_asks_faster_than_it_is_answered_is_not_read(door: Door) -> None:
+    client = door.trusted()
+    client.send(post("/run", {"words": ["stats", "--over", "5s"]}).replace(b"HTTP/1.0", b"HTTP/1.1"))
+    client.send(GET * (MOST_WAITING // len(GET)))
+    assert client.producerState == "producing"
+    client.send(2 * GET)
+    assert client.producerState == "paused"
+    seconds(door, 6)
+    assert client.producerState == "producing"
+    assert client.value().count(b"HTTP/1.1 200") == MOST_WAITING // len(GET) + 2
+
+
 def test_bytes_are_counted(door: Door) -> None:
     answer = door.client().send(GET)
     assert door.admin.listeners[1].bytes_total() == (len(GET), len(answer))
@@ -303,6 +348,7 @@ def test_a_verb_that_takes_its_time_ends_when_its_client_goes(door: Door) -> Non
     assert lines(raw) == []
     assert len(door.network.getDelayedCalls()) > waiting
     client.leave()
+    door.network.pump([0])
     assert len(door.network.getDelayedCalls()) == waiting
 
 

@@ -320,6 +320,36 @@ def test_a_consumer_that_the_broker_cancels_has_its_channel_closed(scene: Scene)
     assert receiving.deliveries[1].tag > receiving.deliveries[0].tag
 
 
+@pytest.mark.parametrize("stage", [spec.Channel.Open, spec.Basic.Qos, spec.Queue.Declare, spec.Basic.Consume])
+def test_a_consumer_that_leaves_while_its_channel_is_made_leaves_no_channel_behind(scene: Scene, stage: type) -> None:
+    """The messages that the broker sends there would be nobody's for as long as the connection lasts."""
+    staying = Receiving(scene.broker, "work")
+    rabbit = scene.connect()
+    settle(scene.memory)
+    rabbit.keeps_waiting = stage
+    receiving = Receiving(scene.broker, "work")
+    settle(scene.memory)
+    assert len(rabbit.waiting) == 1
+    receiving.subscription.close()
+    rabbit.go_on()
+    settle(scene.memory)
+    assert any(isinstance(each, spec.Channel.Close) for each in rabbit.methods)
+    assert staying.interruptions == receiving.interruptions == []
+    assert not rabbit.gone
+
+
+def test_a_lane_that_is_closed_while_its_channel_is_made_leaves_no_channel_behind(scene: Scene) -> None:
+    rabbit = scene.connect()
+    rabbit.keeps_waiting = spec.Confirm.Select
+    sending = Sending(scene.broker, route())
+    settle(scene.memory)
+    assert len(rabbit.waiting) == 1
+    sending.outlet.close()
+    rabbit.go_on()
+    settle(scene.memory)
+    assert any(isinstance(each, spec.Channel.Close) for each in rabbit.methods)
+
+
 @pytest.mark.parametrize("arguments", [b"", b"\1t\0", b"\xff"])
 def test_a_delivery_that_cannot_be_read_ends_the_connection(scene: Scene, arguments: bytes) -> None:
     receiving = Receiving(scene.broker, "work")

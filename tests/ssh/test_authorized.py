@@ -65,7 +65,7 @@ def test_short_rsa_keys_are_refused() -> None:
         ("cert-authority " + AUTHORIZED, "cert-authority is not understood"),
         ('environment="A=b" ' + AUTHORIZED, "environment is not understood"),
         ('from="db.example.org" ' + AUTHORIZED, "looks up no names"),
-        ('from="10.0.0.0/33" ' + AUTHORIZED, "not a network"),
+        ('from="10.0.0.0/33" ' + AUTHORIZED, "not an address or a network"),
         ('expiry-time="tomorrow" ' + AUTHORIZED, "YYYYMMDD"),
         ('expiry-time="20261332" ' + AUTHORIZED, "YYYYMMDD"),
         ('command="unfinished ' + AUTHORIZED, "neither a key nor options"),
@@ -115,6 +115,10 @@ def options(text: str) -> AuthorizedKey:
         ("2001:db8::/32", "2001:db8::1", True),
         ("!10.0.0.1", "10.0.0.2", False),
         ("10.0.0.1", "", False),
+        ("*,!2001:DB8::1", "2001:db8::1", False),
+        ("*,!2001:db8:0:0:0:0:0:1", "2001:db8::1", False),
+        ("*,!::ffff:10.0.0.1", "10.0.0.1", False),
+        ("2001:DB8:*", "2001:db8::1", True),
     ],
 )
 def test_from_says_where_a_key_may_be_used(sources: str, host: str, *, allowed: bool) -> None:
