@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 
 from fuzz.target import nothing_fails, pieces
 from netd.cache.redis import Link, ListeningLink
@@ -106,5 +108,5 @@ def _told(link: Any, upstream: _Upstream, parts: Sequence[bytes]) -> list[object
         link.dataReceived(part)
     notes = list(upstream.notes)
     link.cut("the end")
-    link.connectionLost(None)
+    link.connectionLost(Failure(ConnectionDone()))
     return notes
