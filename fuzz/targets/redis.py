@@ -13,6 +13,7 @@ from netd.cache.redis import Link, ListeningLink
 from netd.cache.redis_raw import NotRedis, RawReplies
 from netd.stats import Histogram
 
+LONGEST = 400
 WORDS = (
     *(b"+OK\r\n", b"-ERR no\r\n", b":1\r\n", b"$-1\r\n", b"$1\r\na\r\n", b"*-1\r\n", b"*2\r\n", b"*3\r\n", b"\r\n"),
     *(

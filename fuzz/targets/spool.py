@@ -10,6 +10,7 @@ from netd.bridge.messages import Block, Extra, Route
 from netd.bridge.queuerows import DamagedBlock, StoredBlock
 from netd.bridge.spoolfile import Damaged, DeadLetter, SpoolFailed, SpoolFile
 
+LONGEST = 200
 WORDS = (
     b"\0\0\0S",
     b"\0\0\x12\x10",
