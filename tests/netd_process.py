@@ -85,6 +85,16 @@ class Netd:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
+    def forget_peak(self) -> int:
+        """What is resident now is the peak from now on; returns it."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")  # proc(5): the peak resident set size
+        return self.rss()
+
+    def peak(self) -> int:
+        """The most that was resident since then, in bytes."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) << 10
+
     def cpu(self) -> float:
         """Seconds of processor time used so far."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()

@@ -19,7 +19,7 @@ from zope.interface import implementer
 from netd.bridge import lines
 from netd.bridge.config import PublishSettings
 from netd.bridge.lane import MOST_SHARES, Lane
-from netd.bridge.lines import Incoming, Received, Rules
+from netd.bridge.lines import Incoming, NotForBrowsers, Received, Rules
 from netd.bridge.messages import Route
 from netd.bridge.shares import Share
 from netd.bridge.spool import Spool
@@ -105,7 +105,15 @@ class PublishConnection(Connection):
     def dataReceived(self, data: bytes) -> None:
         size = len(data)
         self.bytes_in += size
-        self._take(self._incoming.receive(data), size)
+        if self._ended:
+            return
+        try:
+            received = self._incoming.receive(data)
+        except NotForBrowsers:
+            self._say_error(lines.NO_HTTP)
+            self.close()
+            return
+        self._take(received, size)
         if self._port.spool.pressure:
             self._port.talkers.add(self)
             self._pause(Pause.PRESSURE)

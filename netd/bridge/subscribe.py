@@ -239,6 +239,11 @@ class TcpSubscriber(SubscribeConnection):
         """The client has nothing to say; or it has gone, and its kernel has told the last it took."""
         self._look()
 
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        if self.bytes_in == len(data) and lines.is_http(data.partition(b"\n")[0].rstrip(b"\r")):
+            self.abort()
+
 
 class AnsweringSubscriber(SubscribeConnection):
     """A client that says ACK and NACK."""
@@ -276,16 +281,24 @@ class AnsweringSubscriber(SubscribeConnection):
 
     def dataReceived(self, data: bytes) -> None:
         super().dataReceived(data)
+        if self.closing:
+            return
         for line in self._reader.feed(data):
             self._number += 1
+            if self._number == 1 and (line is None or lines.is_http(line)):
+                self._say(lines.NO_HTTP)
+                self.close()
+                return
             if line == b"":
                 continue
             try:
                 self._settle(line)
             except BadLine as bad:
-                reply = lines.err(self._number, bad.code, bad.text)
-                self.bytes_out += len(reply)
-                self.transport.write(reply)
+                self._say(lines.err(self._number, bad.code, bad.text))
+
+    def _say(self, reply: bytes) -> None:
+        self.bytes_out += len(reply)
+        self.transport.write(reply)
 
     def _settle(self, line: bytes | None) -> None:
         said = lines.parse_settlement(line)

@@ -294,6 +294,21 @@ def test_no_daemon_exits_69_and_says_where_it_looked(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a socket away")
+def test_a_socket_in_the_working_directory_is_only_used_by_its_owner(tmp_path: Path) -> None:
+    """Who works in a directory of somebody else must not be answered by a daemon of theirs."""
+    (tmp_path / "state").mkdir()
+    found = tmp_path / "state" / "netd.sock"
+    with socket.socket(socket.AF_UNIX) as theirs:
+        theirs.bind(str(found))
+        os.chown(found, 1234, 1234)
+        done = subprocess.run([NETDCTL, "status"], capture_output=True, text=True, check=False, cwd=tmp_path, env={})
+        assert "no daemon found" in done.stderr
+        os.chown(found, 0, 0)
+        done = subprocess.run([NETDCTL, "status"], capture_output=True, text=True, check=False, cwd=tmp_path, env={})
+        assert "no daemon listens there any more" in done.stderr
+
+
 def test_the_environment_may_name_the_socket(asked: Ctl, tmp_path: Path) -> None:
     assert ctl("version", NETD_SOCKET=str(asked.socket)).returncode == 0
     done = ctl("version", NETD_SOCKET=str(tmp_path / "none.sock"))

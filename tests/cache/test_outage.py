@@ -253,7 +253,7 @@ def test_an_acl_user_with_a_password_of_strange_characters_a_database_and_a_unix
         direct.close()
 
 
-def test_tls_to_a_redis_whose_authority_is_known_and_to_no_other(
+def test_tls_to_a_redis_whose_authority_and_name_are_known_and_to_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authority = write_pair(tmp_path, "authority", None)
@@ -264,10 +264,14 @@ def test_tls_to_a_redis_whose_authority_is_known_and_to_no_other(
         port = reserved.getsockname()[1]
         more = ["--tls-port", str(port), *keys, "--tls-ca-cert-file", f"{tmp_path}/authority.pem"]
         with RedisServer(*more, "--tls-auth-clients", "no") as redis:
-            for known, works in (("authority", True), ("stranger", False)):
+            for known, host, why in (
+                ("authority", "localhost", ""),
+                ("stranger", "localhost", "certificate verify failed"),
+                ("authority", "127.0.0.1", "the certificate that Redis shows is for another host name"),
+            ):
                 monkeypatch.setenv("SSL_CERT_FILE", f"{tmp_path}/{known}.pem")
-                with cache_of(tmp_path, f'store = "rediss://localhost:{port}"') as cache:
-                    if works:
+                with cache_of(tmp_path, f'store = "rediss://{host}:{port}"') as cache:
+                    if not why:
                         assert cache.works()
                         redis.kill()
                         assert fails(cache) < TIMEOUT
@@ -275,6 +279,7 @@ def test_tls_to_a_redis_whose_authority_is_known_and_to_no_other(
                         cache.until(cache.works)
                     else:
                         assert fails(cache) < TIMEOUT
+                        assert cache.get() == f"SERVER_ERROR TLS: {why}\r\nMN\r\n"
 
 
 # --- while it is away

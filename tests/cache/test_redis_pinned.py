@@ -29,6 +29,7 @@ timeout = "1s"
 listen_redis = "127.0.0.1:0"
 store = "{url}"
 key_prefix = "app:"
+allow_flush = true
 """
 
 
@@ -158,6 +159,18 @@ def test_a_prefix_holds_in_transactions_and_scripts(netd: Netd, server: RedisSer
     client.ask_all("MULTI", "SET a 1", "EXEC")
     client.ask("EVAL", "return redis.call('SET', KEYS[1], 2)", 1, "b")
     assert sorted(direct.ask("KEYS *")) == [b"app:a", b"app:b"]  # type: ignore[call-overload]  # a list
+
+
+@pytest.mark.parametrize("asked", [["FLUSHALL"], ["MULTI", "FLUSHDB", "EXEC"]])
+def test_a_flush_within_a_prefix_leaves_others_keys_alone(
+    netd: Netd, server: RedisServer, port: int, asked: list[str]
+) -> None:
+    assert port
+    client, direct = RedisClient(netd.port("cache.prefixed")), RedisClient(server.port)
+    client.ask_all("MULTI", "SET a 1", "EXEC")
+    direct.ask("SET other 1")
+    assert any(isinstance(reply, Exception) for reply in client.ask_all(*asked))
+    assert direct.ask("EXISTS other") == 1
 
 
 @pytest.mark.parametrize("command", ["SHUTDOWN", "CONFIG GET x", "SELECT 1", "CLIENT TRACKING on", "FLUSHALL"])

@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,8 @@ import pytest
 
 from tests.integration.test_reload import reload
 from tests.netd_process import NETDCTL, TWISTD, Netd, running
+from tests.sabotage import sabotaged
+from tests.strace import TRACE, early_replies
 
 BRIDGE = """
 [daemon]
@@ -142,13 +143,6 @@ def test_what_was_answered_survives_kill_9(tmp_path: Path) -> None:
 
 # --- the order of system calls
 
-WITHOUT_SYNC = """
-import netd.bridge.spoolfile as spoolfile
-spoolfile.PRAGMAS = tuple(each.replace("synchronous = FULL", "synchronous = OFF") for each in spoolfile.PRAGMAS)
-from twisted.scripts.twistd import run
-run()
-"""
-
 
 @contextmanager
 def traced(directory: Path, *options: str, command: Sequence[str | Path] = (TWISTD,)) -> Iterator[Netd]:
@@ -183,53 +177,6 @@ def run_busily(netd: Netd, connections: int = 4, lines: int = 150) -> None:
         thread.join()
 
 
-def calls(trace: str) -> Iterator[tuple[str, str]]:
-    """Thread and call of each line, reads that another thread's call stands within put together again."""
-    begun: dict[str, str] = {}
-    for line in trace.splitlines():
-        thread, _, call = line.partition(" ")
-        call = call.strip()
-        if call.startswith("recvfrom") and call.endswith("<unfinished ...>"):
-            begun[thread] = call.removesuffix("<unfinished ...>")
-        elif match := re.match(r"<\.\.\. recvfrom resumed>(.*)", call):
-            call = begun.pop(thread, "") + match[1]
-        yield thread, call
-
-
-def early_replies(trace: str) -> tuple[int, list[str]]:
-    """How many `+OK` a trace has, and those that left before a sync returned that began after their line was written.
-
-    A line is `<client.number>`; it counts as written once it was seen in a write to the log of changes, with nothing
-    but a page's end within it, and as synced when a sync of that file that began later has returned.
-    """
-    log = r"\(\d+<[^>]*-wal>"
-    written: set[str] = set()
-    synced: set[str] = set()
-    syncing: dict[str, set[str]] = {}
-    received: dict[str, list[str]] = {}
-    replies, early = 0, []
-    for thread, call in calls(trace):
-        if match := re.match(r'recvfrom\((\d+)<[^>]*>,\s+"(.*)", \d+, 0, NULL, NULL\) = [1-9]', call):
-            received.setdefault(match[1], []).extend(re.findall(r"<\d+\.\d+>", match[2]))
-        elif match := re.match(rf'pwrite64{log}, "(.*)", \d+, \d+', call):
-            written |= set(re.findall(r"<\d+\.\d+>", match[1]))
-        elif re.match(rf"fdatasync{log}\)\s+= 0", call):
-            synced |= written
-        elif re.match(rf"fdatasync{log} <unfinished", call):
-            syncing[thread] = set(written)
-        elif re.match(r"<\.\.\. fdatasync resumed>\)\s+= 0", call):
-            synced |= syncing.pop(thread, set())
-        elif match := re.match(r'sendto\((\d+)<[^>]*>, "\+OK (\d+)\\n"', call):
-            replies += 1
-            line_answered = received[match[1]][int(match[2]) - 1]
-            if line_answered not in synced:
-                early.append(call)
-    return replies, early
-
-
-TRACE = ["-s", "1000000", "-e", "trace=recvfrom,sendto,pwrite64,fdatasync"]
-
-
 def test_no_ok_leaves_before_the_sync_that_covers_its_line_has_returned(tmp_path: Path) -> None:
     with traced(tmp_path, *TRACE) as netd:
         run_busily(netd)
@@ -239,11 +186,19 @@ def test_no_ok_leaves_before_the_sync_that_covers_its_line_has_returned(tmp_path
 
 
 def test_a_build_without_the_sync_is_found_out_by_that_test(tmp_path: Path) -> None:
-    with traced(tmp_path, *TRACE, command=(sys.executable, "-c", WITHOUT_SYNC)) as netd:
+    with traced(tmp_path, *TRACE, command=sabotaged("nosync")) as netd:
         run_busily(netd, lines=30)
     replies, early = early_replies((tmp_path / "trace").read_text(errors="replace"))
     assert replies
     assert len(early) == replies
+
+
+def test_a_build_that_answers_what_it_has_read_is_found_out_too(tmp_path: Path) -> None:
+    with traced(tmp_path, *TRACE, command=sabotaged("earlyok")) as netd:
+        run_busily(netd, lines=30)
+    replies, early = early_replies((tmp_path / "trace").read_text(errors="replace"))
+    assert replies
+    assert len(early) > replies // 2
 
 
 # --- a disk that fails

@@ -67,6 +67,46 @@ def test_a_state_directory_that_cannot_be_written_exits_75(directory: Path) -> N
     assert netd.stderr == "netd: daemon.state_dir: /proc/none: not writable: No such file or directory\n"
 
 
+def test_a_state_directory_that_others_may_write_to_exits_75(directory: Path) -> None:
+    state = directory / "shared"
+    state.mkdir()
+    state.chmod(0o770)
+    netd = ended(directory, PLAIN + '[daemon]\nstate_dir = "shared"\n')
+    assert netd.process.returncode == 75
+    assert netd.stderr == f"netd: daemon.state_dir: {state}: others may write to it: chmod 700\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_a_state_directory_of_somebody_else_exits_75(directory: Path) -> None:
+    state = directory / "theirs"
+    state.mkdir()
+    os.chown(state, 1234, 1234)
+    netd = ended(directory, PLAIN + '[daemon]\nstate_dir = "theirs"\n')
+    assert netd.process.returncode == 75
+    assert netd.stderr == f"netd: daemon.state_dir: {state}: belongs to user 1234, not to this one: chown it\n"
+
+
+def test_what_netd_keeps_is_for_its_own_user_alone(directory: Path) -> None:
+    """Also where the state directory was made by hand, and under a lax umask."""
+    state = directory / "state"
+    state.mkdir(mode=0o755)
+    services = (
+        '[bridge.main.publish.hello]\nlisten = "127.0.0.1:0"\nrouting_key = "hello"\n'
+        '[ssh.console]\nlisten = "127.0.0.1:0"\nusers.dev = { throwaway_key = true }\n'
+    )
+    before = os.umask(0)
+    try:
+        with running(directory, PLAIN + services) as netd:
+            kept = [path for path in state.rglob("*") if path.is_file() and path.suffix != ".pub"]
+            assert {"netd.sock", "ssh_host_ed25519_key", "dev.key"} <= {path.name for path in state.rglob("*")}
+            assert {path.name for path in kept if path.stat().st_mode & 0o077} == set()
+            assert (state / "netd.sock").stat().st_mode & 0o777 == 0o600
+            limits = Path(f"/proc/{netd.process.pid}/limits").read_text()
+            assert re.search(r"Max core file size +0 ", limits)
+    finally:
+        os.umask(before)
+
+
 def test_a_certificate_that_cannot_be_read_exits_75(directory: Path) -> None:
     netd = ended(directory, PLAIN + 'tls = { certificate = "none.pem", private_key = "none.key" }\n')
     assert netd.process.returncode == 75

@@ -9,11 +9,16 @@ import pytest
 
 from tests.netd_process import Netd, running
 from tests.pace import slowness
+from tests.servers import RedisServer
 
 PLAIN = '[echo.plain]\nlisten = "127.0.0.1:0"\n'
 MANY = 2000
 MEMORY_OF_ONE = 2500
 """Bytes resident for each idle connection, its place in the table included."""
+
+CACHE = '[cache.main]\nlisten_memcached = "127.0.0.1:0"\nlisten_redis = "127.0.0.1:0"\n'
+MEMORY_OF_A_CACHE_CLIENT = 3000
+"""The same for a cache's, with its codec and its session."""
 
 START_CPU = 0.7
 """Seconds of processor time until ready with echo alone; what else runs on the machine does not count."""
@@ -31,6 +36,11 @@ def says(client: socket.socket, data: bytes) -> bytes:
         return b""
 
 
+def asks(client: socket.socket, request: bytes, reply: bytes) -> bool:
+    client.sendall(request)
+    return client.recv(len(reply)) == reply
+
+
 def test_an_idle_connection_costs_little_memory(directory: Path) -> None:
     limits = f"max_connections = {MANY + 10}\nmax_connections_per_host = 0\n"
     with running(directory, PLAIN + limits) as netd, ExitStack() as clients:
@@ -41,6 +51,27 @@ def test_an_idle_connection_costs_little_memory(directory: Path) -> None:
         for _ in range(MANY - 100):
             assert says(clients.enter_context(connect(port)), b"hello") == b"hello"
         assert (netd.rss() - before) / (MANY - 100) < MEMORY_OF_ONE
+
+
+@pytest.mark.parametrize("store", ["embedded", "redis"])
+@pytest.mark.parametrize(
+    ("index", "request_", "reply"), [(0, b"get a\r\n", b"END\r\n"), (1, b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n", b"$-1\r\n")]
+)
+def test_an_idle_client_of_a_cache_costs_little_memory(
+    directory: Path, store: str, index: int, request_: bytes, reply: bytes
+) -> None:
+    limits = f"max_connections = {MANY + 10}\nmax_connections_per_host = 0\n"
+    with ExitStack() as stack:
+        if store == "redis":
+            limits += f'store = "{stack.enter_context(RedisServer()).url}"\n'
+        netd = stack.enter_context(running(directory, CACHE + limits))
+        port = netd.port("cache.main", index)
+        for _ in range(100):
+            assert asks(stack.enter_context(connect(port)), request_, reply)
+        before = netd.rss()
+        for _ in range(MANY - 100):
+            assert asks(stack.enter_context(connect(port)), request_, reply)
+        assert (netd.rss() - before) / (MANY - 100) < MEMORY_OF_A_CACHE_CLIENT
 
 
 def test_echo_alone_is_ready_soon(tmp_path: Path) -> None:

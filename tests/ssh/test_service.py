@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bcrypt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
@@ -202,6 +203,13 @@ def test_unknown_users_cost_a_hash_like_known_ones(serve: Serve, user: bytes) ->
     ((_, password, hashed),) = asked
     assert password == b"x"
     assert hashed.startswith("$argon2id$")
+
+
+def test_an_unknown_user_costs_what_the_known_ones_do(serve: Serve) -> None:
+    hashed = bcrypt.hashpw(b"x", bcrypt.gensalt(4)).decode()
+    served = serve(f'password_auth = true\n[ssh.console.users.anna]\npassword_hash = "{hashed}"')
+    connection: Any = served.connect().wire.protocol
+    assert connection.server.decoy("nobody").startswith("$2b$04$")
 
 
 # --- limits over time
