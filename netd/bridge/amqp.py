@@ -82,10 +82,14 @@ class Channel:
     """A channel of a connection. The calls' results are Deferreds that fail with ChannelClosed or ConnectionEnded."""
 
     def __init__(self, connection: "AmqpConnection", user: Traffic) -> None:
+        """Begin to open it; raises an AMQPError where that cannot be."""
         self.user = user
         self._connection = connection
         self._waiting: set[Deferred[Any]] = set()
-        self._pika: PikaChannel
+        self._opened = self._wait()
+        self._pika: PikaChannel = connection.pika.channel(on_open_callback=self._opened.callback)
+        self._pika.add_on_close_callback(self._on_closed)
+        self._pika.add_on_cancel_callback(lambda _: self.user.cancelled())
 
     @property
     def number(self) -> int:
@@ -101,13 +105,9 @@ class Channel:
         """Send frames."""
         self._connection.write(frames)
 
-    def open(self) -> "Deferred[Channel]":
-        """Called by the connection alone."""
-        opened: Deferred[Channel] = self._wait()
-        self._pika = self._connection.pika.channel(on_open_callback=lambda _: opened.callback(self))
-        self._pika.add_on_close_callback(self._on_closed)
-        self._pika.add_on_cancel_callback(lambda _: self.user.cancelled())
-        return opened
+    def opened(self) -> Deferred[Any]:
+        """The broker has opened it. To be waited for once, before anything else."""
+        return self._opened
 
     def confirm(self) -> Deferred[Any]:
         """Have the broker answer for every message published here."""
@@ -400,17 +400,14 @@ class AmqpConnection(TwistedProtocol):
         if self.transport is not None and self.ended is None:
             self.transport.write(frames)
 
-    def channel(self, user: Traffic) -> Deferred[Channel]:
-        """Open a channel for a user; fails with ConnectionEnded."""
-        channel = Channel(self, user)
+    def channel(self, user: Traffic) -> Channel:
+        """A new channel for a user, who is to close it whatever becomes of it; raises ConnectionEnded."""
         try:
-            opening = channel.open()
+            channel = Channel(self, user)
         except AMQPError as error:  # closing, or out of channels
-            failed: Deferred[Channel] = Deferred()
-            failed.errback(self.ended or ConnectionEnded(f"no channel can be opened: {error!r}"))
-            return failed
+            raise self.ended or ConnectionEnded(f"no channel can be opened: {error!r}") from None
         self._channels[channel.number] = channel
-        return opening
+        return channel
 
     def leave_channel(self, channel: Channel) -> None:
         """The channel is closed, or nobody cares for it."""

@@ -102,8 +102,13 @@ class RabbitOutlet:
 
     async def _open(self, connection: AmqpConnection) -> None:
         try:
-            channel = await connection.channel(self)
-            await channel.confirm()
+            channel = connection.channel(self)
+            try:
+                await channel.opened()
+                await channel.confirm()
+            except CancelledError:
+                channel.close()
+                raise
         except (ChannelClosed, ConnectionEnded) as error:
             self._opening = None
             self._reopen(str(error))

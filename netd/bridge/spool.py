@@ -29,9 +29,9 @@ written), so whichever of the two is found after a crash, it is right. Until tha
 stops (`*WAIT`), and it is tried again every second. Lines that wait for it stay in memory, and are bounded.
 
 When the disk is full, what gives room (released blocks, dead letters for them; a block's move to a queue of the
-embedded broker, whose release follows) is written apart from what takes room, by the help of a reserve: a file that is
+embedded broker, whose release follows) is written before what takes room, by the help of a reserve: a file that is
 removed in need. Else the disk could stay full although the broker takes everything, because a deletion needs room in
-the log first.
+the log first. And both are written a little at a time, with a checkpoint after each, and told of as far as it went.
 
 Released blocks are not worth a sync of their own: a release is written with the next commit, or after a moment. Lost in
 a crash, it makes a block go out once more, each message with the `x-netd-id` it had.
@@ -40,9 +40,10 @@ A block on disk is verified by its checksum when it is read, not when the spool 
 at once. One that is damaged goes to the dead letters with its bytes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -51,7 +52,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from netd.bridge.spoolfile import LaneRow, SpoolFailed, SpoolFile, Work
+from netd.bridge.spoolfile import SMALL, LaneRow, SpoolFailed, SpoolFile, Work
 from netd.stats import Histogram
 
 WAITING_LIMIT = 8 << 20
@@ -79,9 +80,11 @@ class Change(Protocol):
 
     grows: bool
     """Whether it takes room; what only gives room is written even when the disk is full."""
+    size: int
+    """Bytes that it takes, about."""
 
     def seal(self) -> Work:
-        """What to do in the transaction, which begins now: nothing can be added from here on."""
+        """What to do in the transaction, which begins now: nothing can be added from here on. Asked again, the same."""
 
     def committed(self) -> None:
         """It is on disk."""
@@ -94,6 +97,7 @@ class Plain:
     work: Work
     done: Callable[[], object] = lambda: None
     grows: bool = False
+    size: int = 0
 
     def seal(self) -> Work:
         return self.work
@@ -131,6 +135,8 @@ class Spool:
         self._gathering_size = 0
         self._committing: list[Change] = []
         self._committing_size = 0
+        self._written: list[Change] = []
+        """What a recovery that failed in the middle had committed; of the thread's, while it is busy."""
         self._busy = False
         self._due = NEVER
         self._timer: IDelayedCall | None = None
@@ -158,6 +164,13 @@ class Spool:
         if self._failure:
             return f"the spool cannot be written: {self._failure}"
         return "the spool is full: spool_limit" if self._over else ""
+
+    def set_limit(self, limit: int) -> None:
+        """From now on it may hold so many bytes; 0: as many as the disk takes."""
+        self._limit = limit
+        self._over = False
+        self._check_limit()
+        self._changed()
 
     # --- life
 
@@ -207,11 +220,11 @@ class Spool:
 
     # --- commits
 
-    def write(self, change: Change, size: int = 0, *, within: float = 0.0) -> None:
+    def write(self, change: Change, *, within: float = 0.0) -> None:
         """Have a change committed, together with what else comes until then; it may wait `within` seconds for that."""
         self._gathering.append(change)
-        if size:
-            self.grow(size)
+        if change.size:
+            self.grow(change.size)
         due = self._clock.seconds() + within
         if due < self._due:
             self._due = due
@@ -257,17 +270,16 @@ class Spool:
         self._gathering_size = 0
         works = [change.seal() for change in self._committing]
         if self._failure:
-            shrinking = [work for change, work in zip(self._committing, works, strict=True) if not change.grows]
-            call: Callable[[], int | None] = partial(
-                _recover, self._file, works, shrinking, self._committing_size, full=self._full
-            )
+            portions = list(_portions(self._committing) if self._full else [self._committing])
+            call: Callable[[], int | None] = partial(_recover, self._file, portions, self._written, full=self._full)
         else:
             measure = self._over or self.commits % MEASURE_EVERY == 0
-            call = partial(_transact, self._file, works, measure=measure)
+            call = partial(_transact, self._file, works, self._committing_size, measure=measure)
         self._in_thread(call).addCallbacks(self._committed, self._failed).addErrback(self._broken)
 
     def _committed(self, used: object) -> None:
         self._busy = False
+        self._written = []
         done, self._committing = self._committing, []
         self.used = int(str(used)) if used is not None else self.used + self._committing_size
         self._committing_size = 0
@@ -319,9 +331,11 @@ class Spool:
         first = not self._failure
         self._failure = str(error)
         self._full = self._full or error.full
-        if error.shrunk:
-            written = [change for change in self._committing if not change.grows]
-            self._committing = [change for change in self._committing if change.grows]
+        written, self._written = self._written, []
+        if written:
+            gone = set(map(id, written))
+            self._committing = [change for change in self._committing if id(change) not in gone]
+            self._committing_size -= sum(change.size for change in written)
             for change in written:
                 self._tell(change)
         if self._closing:
@@ -329,7 +343,10 @@ class Spool:
             for waiting in idle:
                 waiting.callback(None)
             return
-        self._timer = self._clock.callLater(0 if first and self._full else RETRY_DELAY, self._begin)
+        if self._timer is not None:
+            self._timer.cancel()
+        hopeful = written or (first and self._full)
+        self._timer = self._clock.callLater(0 if hopeful else RETRY_DELAY, self._begin)
         self._changed()
 
     def _broken(self, failure: Failure) -> None:
@@ -348,7 +365,9 @@ class Spool:
 # --- on the thread
 
 
-def _transact(file: SpoolFile, works: Sequence[Work], *, measure: bool) -> int | None:
+def _transact(file: SpoolFile, works: Sequence[Work], size: int, *, measure: bool) -> int | None:
+    if not file.reserve and size and not file.has_room(size, grows=True):
+        raise SpoolFailed("the disk is full", full=True)
     file.commit(works)
     return file.used() if measure else None
 
@@ -358,17 +377,41 @@ def _tidy(file: SpoolFile) -> None:
     file.keep_reserve()
 
 
-def _recover(file: SpoolFile, works: Sequence[Work], shrinking: Sequence[Work], size: int, *, full: bool) -> int:
-    """Find out what is on disk, and write again what may not be; raises SpoolFailed as long as that cannot be."""
+def _portions(changes: Sequence[Change]) -> Iterator[list[Change]]:
+    """What is written at once on a full disk: a little at a time, and first what gives most room."""
+    for _, alike in groupby(sorted(changes, key=_room), _room):
+        portion: list[Change] = []
+        size = 0
+        for change in alike:
+            if portion and size + change.size > SMALL:
+                yield portion
+                portion, size = [], 0
+            portion.append(change)
+            size += change.size
+        yield portion
+
+
+def _room(change: Change) -> tuple[bool, bool]:
+    """Whether it takes room for good, or for a moment; releases do neither."""
+    return change.grows, change.size > 0
+
+
+def _recover(file: SpoolFile, portions: Sequence[Sequence[Change]], written: list[Change], *, full: bool) -> int:
+    """Find out what is on disk, and write again what may not be; raises SpoolFailed as long as that cannot be.
+
+    What a full disk took until then is added to `written`.
+    """
     if full:
         file.give_up_reserve()
     file.reopen()
-    if full:
-        file.commit(shrinking)
-        file.checkpoint(everything=True)
-        if not file.has_room(size):
-            raise SpoolFailed("the disk is full", full=True, shrunk=True)
-    file.commit(works)
+    for portion in portions:
+        size = sum(change.size for change in portion)
+        if full and size and not file.has_room(size, grows=portion[0].grows):
+            raise SpoolFailed("the disk is full", full=True)
+        file.commit([change.seal() for change in portion])
+        if full:
+            file.checkpoint(everything=True)
+            written += portion
     file.keep_reserve()
     return file.used()
 

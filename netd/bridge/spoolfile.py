@@ -21,13 +21,21 @@ RESERVE = 24 << 20
 """Bytes kept aside in a file of their own, and given up when the disk is full: as much as the log of changes can hold,
 so that what is there can still be moved, delivered and released."""
 
-MARGIN = 1 << 20
-"""Bytes beside a quarter of the reserve that a disk which was full must have before it is filled again."""
+SMALL = 512 << 10
+"""Bytes that are written at once while the disk is full, about. They take their room twice for a moment, in the log and
+in the database: all that waits, taken together, might never find so much, although there is room for it."""
+
+LOG_ROOM, DATABASE_ROOM = 2 * SMALL, 2 * SMALL
+"""Bytes that must be left for what gives room when something has been written that takes some: for a small transaction
+in the log, and in the database."""
 
 CHECKPOINT_SIZE = 8 << 20
 """Bytes in the log of changes, about, after which they are moved to the database: measured, larger gains nothing."""
 SMALLEST_CHANGE = 8 << 10
 """Bytes that a transaction takes there at least, about: a page or two of 4 KiB."""
+
+CUT, DAMAGED = "-cut-", "-damaged-"
+"""In the ids of dead letters that are no whole messages."""
 
 PLACE_BITS = 48
 """Of a row's key that number messages; those above are the lane's or the queue's. At a million a second, nine years."""
@@ -72,12 +80,10 @@ def place(lane: int, number: int) -> int:
 class SpoolFailed(Exception):
     """The database could not do it; the text says why."""
 
-    def __init__(self, text: str, *, full: bool = False, shrunk: bool = False) -> None:
+    def __init__(self, text: str, *, full: bool = False) -> None:
         super().__init__(text)
         self.full = full
         """Whether the disk has no room."""
-        self.shrunk = shrunk
-        """Whether what gives room was written, and only the rest was not."""
 
 
 class SpoolInUse(Exception):
@@ -121,6 +127,11 @@ class DeadLetter:
     extra: Extra
     body: bytes
     id: int = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is a message as it was sent; not the beginning of a line, nor the bytes of a damaged block."""
+        return not any(mark in self.netd_id for mark in (CUT, DAMAGED))
 
 
 Work = Callable[["SpoolFile"], None]
@@ -218,8 +229,8 @@ class SpoolFile:
 
     @property
     def wants_checkpoint(self) -> bool:
-        """Whether the log of changes is long."""
-        return self._changed >= CHECKPOINT_SIZE
+        """Whether the log of changes is long; or longer than can be moved when the disk is full."""
+        return self._changed >= min(CHECKPOINT_SIZE, self.reserve // 2)
 
     def checkpoint(self, *, everything: bool = False) -> None:
         """Move the log of changes into the database and sync that; `everything` also verifies that nothing is left."""
@@ -253,7 +264,7 @@ class SpoolFile:
         with suppress(OSError):
             descriptor = os.open(self._reserve_path, os.O_WRONLY | os.O_CREAT, 0o600)
             try:
-                for self.reserve in (RESERVE, RESERVE // 2, RESERVE // 4, 0):
+                for self.reserve in (RESERVE, RESERVE // 2, RESERVE // 4, RESERVE // 8, 0):
                     with suppress(OSError):
                         if self.reserve:
                             os.posix_fallocate(descriptor, 0, self.reserve)
@@ -268,8 +279,12 @@ class SpoolFile:
         with suppress(OSError):
             self._reserve_path.unlink()
 
-    def has_room(self, size: int) -> bool:
-        """Whether so many bytes more can be written, and something still be kept aside."""
+    def has_room(self, size: int, *, grows: bool) -> bool:
+        """Whether so many bytes more can be written, and after them what gives room.
+
+        The log begins anew after each small transaction, so that its room counts once. Free pages of the database are
+        room, too: its file never becomes smaller.
+        """
         try:
             disk = os.statvfs(self.path)
             log = Path(f"{self.path}-wal").stat().st_size
@@ -277,8 +292,8 @@ class SpoolFile:
         except (OSError, sqlite3.Error):
             return False
         pages = size + size // 8  # which are never quite full
-        more = max(0, pages - log) + max(0, pages - reusable)
-        return disk.f_bavail * disk.f_frsize - more >= RESERVE // 4 + MARGIN
+        more = max(0, max(pages, LOG_ROOM) - log) + max(0, pages + (DATABASE_ROOM if grows else 0) - reusable)
+        return disk.f_bavail * disk.f_frsize >= more
 
     # --- lanes and blocks
 

@@ -63,7 +63,7 @@ class RabbitDelivery:
             return Details("", {}, "", 1 + self.redelivered)
         headers = cast("Mapping[str, object]", properties.headers or {})
         before = headers.get("x-delivery-count")  # of quorum queues
-        deliveries = 1 + (before if isinstance(before, int) else self.redelivered)
+        deliveries = 1 + (before if isinstance(before, int) and before >= 0 else self.redelivered)
         return Details(key, headers, properties.message_id or "", deliveries)
 
 
@@ -129,15 +129,12 @@ class RabbitSubscription:
 
     async def _open(self, connection: AmqpConnection) -> None:
         try:
-            channel = await connection.channel(self)
-            await channel.prefetch(self._prefetch)
-            if self._declare is None:
-                await channel.check_queue(self._queue)
-            else:
-                await channel.declare_queue(
-                    self._queue, durable=self._declare.durable, arguments=self._arguments(self._declare)
-                )
-            await channel.consume(self._queue)
+            channel = connection.channel(self)
+            try:
+                await self._consume(channel)
+            except CancelledError:  # the broker may have sent messages already: they go back with the channel
+                channel.close()
+                raise
         except (ChannelClosed, ConnectionEnded) as error:
             self._opening = None
             self._try_again(str(error))
@@ -145,6 +142,17 @@ class RabbitSubscription:
         self._opening = None
         self._channel = channel
         self._failures = 0
+
+    async def _consume(self, channel: Channel) -> None:
+        await channel.opened()
+        await channel.prefetch(self._prefetch)
+        if self._declare is None:
+            await channel.check_queue(self._queue)
+        else:
+            await channel.declare_queue(
+                self._queue, durable=self._declare.durable, arguments=self._arguments(self._declare)
+            )
+        await channel.consume(self._queue)
 
     @staticmethod
     def _arguments(declare: Declaration) -> dict[str, str | int | bool]:
@@ -195,7 +203,12 @@ class RabbitSubscription:
         base, last = self._base, 0
         for event in cast("Sequence[Content]", events):
             _, _, arguments, properties, body = event
-            last, redelivered = _TAG.unpack_from(arguments, 1 + arguments[0])
+            try:
+                last, redelivered = _TAG.unpack_from(arguments, 1 + arguments[0])
+            except (IndexError, struct.error):
+                if self._link.connection is not None:
+                    self._link.connection.abort("the broker sent a delivery that cannot be read")
+                return
             deliveries.append(RabbitDelivery(base + last, body, redelivered != 0, arguments, properties))
         self._ledger.sent(base + last - len(deliveries) + 1, base + last)
         self._consumer.delivered(deliveries)

@@ -310,6 +310,13 @@ class Conversation(Connection):
             self.transport.unregisterProducer()  # type: ignore[attr-defined]  # a stream transport is an IConsumer
             super().close()
 
+    def hang_up(self) -> None:
+        """Send what is said already, then close, whatever else is owed or was asked."""
+        if self._turns:
+            self._turns.clear()
+            self._owed = 0
+        self.close()
+
 
 def _as_it_is(data: bytes, _: Sequence[Answer]) -> bytes:
     return data

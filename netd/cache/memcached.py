@@ -25,7 +25,8 @@ MOST_BLANKS = 100
 """Blanks before a long retrieval (proto_text.c)."""
 
 BINARY_PROTOCOL = 0x80
-"""What a command of the binary protocol begins with, which memcached has deprecated and netd does not speak."""
+"""What a connection begins with that speaks the binary protocol, which memcached has deprecated and netd does not
+know."""
 
 _ONE_GET = re.compile(rb"get ([^ \n\0]{1,250})\r\n").fullmatch
 _GETS = re.compile(rb"(?:get [^ \n\0]{1,250}\r\n)+").fullmatch
@@ -51,6 +52,7 @@ class MemcachedCodec:
         "_closes",
         "_commands",
         "_data",
+        "_first",
         "_kept",
         "_missing",
         "_retrieval",
@@ -62,6 +64,7 @@ class MemcachedCodec:
         self._commands = commands
         self._data = b""
         self._at = 0
+        self._first = True  # no byte has come
         self._whole = True  # nothing is left over, so that a read may be all gets
         self._kept: bytearray | None = None  # the beginning of a line or of a value
         self._awaited: Awaited | None = None
@@ -76,8 +79,12 @@ class MemcachedCodec:
         if not self._whole:
             return None
         if match := _ONE_GET(data):
+            self._first = False
             return [match[1]]
-        return data[4:-2].split(b"\r\nget ") if _GETS(data) else None
+        if data[:4] != b"get " or not _GETS(data):
+            return None
+        self._first = False
+        return data[4:-2].split(b"\r\nget ")
 
     def found(self, keys: list[bytes], values: Found) -> bytes:
         if len(keys) == 1:
@@ -99,6 +106,7 @@ class MemcachedCodec:
     def sets(self, data: bytes) -> Pairs | None:
         if not self._whole or not data.startswith(b"set "):
             return None
+        self._first = False
         pairs: Pairs = []
         at, last = 0, len(data)
         room = self._commands.room
@@ -136,9 +144,9 @@ class MemcachedCodec:
             data = self._data[self._at :] + data
         self._data = data
         self._at = 0
-        if self._whole and data[0] == BINARY_PROTOCOL:
+        if self._first and data[0] == BINARY_PROTOCOL:
             self._closes = True
-        self._whole = False
+        self._first = self._whole = False
 
     def next(self, limit: int) -> Batch | None:
         batch = Batch([], [])

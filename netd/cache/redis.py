@@ -22,6 +22,8 @@ from typing import Any, cast
 
 import hiredis
 import txredisapi
+from OpenSSL import SSL
+from service_identity import VerificationError
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError, DNSLookupError
@@ -74,6 +76,16 @@ def problem_of(text: str) -> Problem:
 def pack(*words: bytes) -> bytes:
     """A request on the wire."""
     return cast("bytes", hiredis.pack_command(words))  # type: ignore[arg-type]  # it is annotated for one word
+
+
+def _describe(error: BaseException | None) -> str:
+    """Why a connection has ended, in words."""
+    match error:
+        case VerificationError():
+            return "TLS: the certificate that Redis shows is for another host name"
+        case SSL.Error() if error.args and error.args[0]:
+            return f"TLS: {', '.join(each[2] for each in error.args[0])}"
+    return "the connection to Redis was lost"
 
 
 class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # has no annotations
@@ -213,7 +225,7 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # has no annotation
             self._end(why)
 
     def connectionLost(self, why: Failure) -> None:
-        self._end("the connection to Redis was lost")
+        self._end(_describe(why.value))
         self._no_longer_late()
         if self._ticking is not None and self._ticking.running:
             self._ticking.stop()

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isinf, isnan
-from typing import Final
+from typing import Final, cast
 
 from netd.cache.batch import Batch, Pairs, Results
 from netd.cache.layout import MARK, keep, value_of
@@ -167,9 +167,9 @@ class Requests:
     def _number(self, too_long: str, invalid: str) -> int | None:
         """The number of a line such as "*3" or "$11"; None when its end is not there yet."""
         data, start = self._data, self._at + 1
-        end = data.find(b"\r", start)
+        end = data.find(b"\r", start, start + LONGEST_LINE + 1)
         if end < 0 or end + 2 > len(data):
-            if len(data) - start > LONGEST_LINE:
+            if end < 0 and len(data) - start > LONGEST_LINE:
                 raise ProtocolError(f"Protocol error: {too_long}")
             return None
         text = bytes(data[start:end])
@@ -194,8 +194,11 @@ class Requests:
 
 
 _SPACE: Final = b" \n\r\t\v\f\0"
-_QUOTED = re.compile(rb'(?:[^"\\]|\\x[0-9a-fA-F]{2}|\\.)*"', re.DOTALL)
-_SINGLE = re.compile(rb"(?:[^'\\]|\\'|\\)*'", re.DOTALL)
+_BARE = re.compile(rb"[^\"' \n\r\t\v\f\0]+")
+_QUOTED = re.compile(rb'(?:[^"\\]|\\.)*+"', re.DOTALL)
+_SINGLE = re.compile(rb"(?:\\'|[^'])*+'", re.DOTALL)
+"""Up to the closing quote. Each byte can be matched in one way only, and what was matched is never given back: else a
+line of escapes without an end would take for ever."""
 _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.)", re.DOTALL)
 _ESCAPES: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}
 
@@ -215,8 +218,9 @@ def split_words(line: bytes) -> list[bytes]:
                 part, at = _quoted(line, at)
                 word += part
                 break
-            word += line[at : at + 1]
-            at += 1
+            bare = cast("re.Match[bytes]", _BARE.match(line, at))
+            word += bare[0]
+            at = bare.end()
         words.append(word)
 
 

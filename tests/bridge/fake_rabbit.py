@@ -50,6 +50,9 @@ class FakeRabbit(StringTransport):
         self.protocol = protocol
         self._memory = memory
         self.mute = mute
+        self.keeps_waiting: type | None = None
+        """A method that it does not answer yet; the calls are in `waiting`."""
+        self.waiting: list[frame.Method] = []
         self.gone = False
         self.methods: list[Any] = []
         """What netd has called, in order."""
@@ -74,12 +77,25 @@ class FakeRabbit(StringTransport):
             each = decoded[1]
             if isinstance(each, frame.Method):
                 self.methods.append(each.method)
-                if answer := ANSWERS.get(type(each.method)):
-                    self.say(each.channel_number, answer(each.method))
+                if type(each.method) is self.keeps_waiting:
+                    self.waiting.append(each)
+                else:
+                    self._answer(each)
             elif isinstance(each, frame.Header):
                 self.headers.append(each.properties)
             elif isinstance(each, frame.Heartbeat):
                 self.beats += 1
+
+    def _answer(self, call: frame.Method) -> None:
+        if answer := ANSWERS.get(type(call.method)):
+            self.say(call.channel_number, answer(call.method))
+
+    def go_on(self) -> None:
+        """Answer what was kept waiting."""
+        self.keeps_waiting = None
+        waiting, self.waiting = self.waiting, []
+        for each in waiting:
+            self._answer(each)
 
     def say(self, channel: int, *methods: Any) -> None:
         """Send methods in one piece, or bytes as they are."""

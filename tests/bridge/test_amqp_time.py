@@ -1,5 +1,6 @@
 """What netd does as time passes, and with a broker that does what it must not, on a clock and a broker in memory."""
 
+import struct
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, cast
@@ -11,6 +12,7 @@ from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.python.failure import Failure
 
 from netd.bridge.broker import Broker, Outcome
+from netd.bridge.frames import BASIC_DELIVER
 from netd.bridge.messages import Block
 from netd.bridge.rabbit import CHANNELS, RabbitBroker
 from netd.log import LogOutput, render_json
@@ -316,6 +318,62 @@ def test_a_consumer_that_the_broker_cancels_has_its_channel_closed(scene: Scene)
     rabbit.say(1, delivery)
     assert receiving.bodies == [b"a", b"a"]
     assert receiving.deliveries[1].tag > receiving.deliveries[0].tag
+
+
+@pytest.mark.parametrize("stage", [spec.Channel.Open, spec.Basic.Qos, spec.Queue.Declare, spec.Basic.Consume])
+def test_a_consumer_that_leaves_while_its_channel_is_made_leaves_no_channel_behind(scene: Scene, stage: type) -> None:
+    """The messages that the broker sends there would be nobody's for as long as the connection lasts."""
+    staying = Receiving(scene.broker, "work")
+    rabbit = scene.connect()
+    settle(scene.memory)
+    rabbit.keeps_waiting = stage
+    receiving = Receiving(scene.broker, "work")
+    settle(scene.memory)
+    assert len(rabbit.waiting) == 1
+    receiving.subscription.close()
+    rabbit.go_on()
+    settle(scene.memory)
+    assert any(isinstance(each, spec.Channel.Close) for each in rabbit.methods)
+    assert staying.interruptions == receiving.interruptions == []
+    assert not rabbit.gone
+
+
+def test_a_lane_that_is_closed_while_its_channel_is_made_leaves_no_channel_behind(scene: Scene) -> None:
+    rabbit = scene.connect()
+    rabbit.keeps_waiting = spec.Confirm.Select
+    sending = Sending(scene.broker, route())
+    settle(scene.memory)
+    assert len(rabbit.waiting) == 1
+    sending.outlet.close()
+    rabbit.go_on()
+    settle(scene.memory)
+    assert any(isinstance(each, spec.Channel.Close) for each in rabbit.methods)
+
+
+@pytest.mark.parametrize("arguments", [b"", b"\1t\0", b"\xff"])
+def test_a_delivery_that_cannot_be_read_ends_the_connection(scene: Scene, arguments: bytes) -> None:
+    receiving = Receiving(scene.broker, "work")
+    rabbit = scene.connect()
+    settle(scene.memory)
+    delivery = bytearray(message(1, spec.Basic.Deliver("", 1, False, "", ""), spec.BasicProperties(), b"a"))
+    delivery[3:24] = struct.pack(">I", 4 + len(arguments)) + BASIC_DELIVER + arguments + b"\xce"
+    rabbit.say(1, bytes(delivery))
+    settle(scene.memory)
+    assert rabbit.gone
+    assert receiving.deliveries == []
+    again = _connect_again(scene)
+    again.say(1, message(1, spec.Basic.Deliver("netd", 1, False, "", "work"), spec.BasicProperties(), b"b"))
+    assert receiving.bodies == [b"b"]
+
+
+@pytest.mark.parametrize(("count", "deliveries"), [(2, 3), (-3, 1), (0, 1)])
+def test_how_often_a_message_was_delivered_is_never_less_than_once(scene: Scene, count: int, deliveries: int) -> None:
+    receiving = Receiving(scene.broker, "work")
+    rabbit = scene.connect()
+    settle(scene.memory)
+    properties = spec.BasicProperties(headers={"x-delivery-count": count})
+    rabbit.say(1, message(1, spec.Basic.Deliver("netd", 1, False, "", "work"), properties, b"a"))
+    assert [each.details().deliveries for each in receiving.deliveries] == [deliveries]
 
 
 def test_acknowledgements_of_an_earlier_channel_are_not_sent_on_a_later_one(scene: Scene) -> None:

@@ -268,7 +268,7 @@ def test_a_full_disk_takes_releases_before_it_takes_lines(bench: Bench, monkeypa
     one.send(b"old")
     one.finish()
     room = False
-    monkeypatch.setattr(type(one.spool.file), "has_room", lambda *_: room)
+    monkeypatch.setattr(type(one.spool.file), "has_room", lambda *_, **__: room)
     one.wire.settle(1, 1, Outcome.CONFIRMED)
     one.send(b"new")
     one.turn()
@@ -283,6 +283,49 @@ def test_a_full_disk_takes_releases_before_it_takes_lines(bench: Bench, monkeypa
     one.finish(1)
     assert one.client.done == [1, 2]
     assert one.spool.problem == ""
+
+
+def test_a_full_disk_with_little_room_takes_much_that_waits_a_little_at_a_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = bench()
+    room = -1
+    monkeypatch.setattr(type(one.spool.file), "has_room", lambda _, size, **__: size <= room)
+    for _ in range(40):
+        one.send(*[b"x" * 1000] * 200)
+    waiting = one.spool.waiting
+    one.turn()
+    _, done = one.thread.jobs[0]
+    one.thread.jobs[0] = (_full, done)
+    one.finish(0)
+    assert one.client.done == []
+    assert one.spool.waiting == waiting
+    room = waiting // 4
+    one.finish(1)
+    assert one.client.done == list(range(200, 8001, 200))
+    assert one.spool.waiting == 0
+    assert one.spool.problem == ""
+
+
+def test_what_a_full_disk_took_before_it_took_no_more_is_answered(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = bench()
+    rooms = iter([True, True, False])
+    monkeypatch.setattr(type(one.spool.file), "has_room", lambda *_, **__: next(rooms, False))
+    for _ in range(40):
+        one.send(*[b"x" * 1000] * 200)
+    one.turn()
+    _, done = one.thread.jobs[0]
+    one.thread.jobs[0] = (_full, done)
+    one.finish(0)
+    answered = len(one.client.done)
+    assert 0 < answered < 40
+    assert one.client.done == list(range(200, 200 * answered + 1, 200))
+    assert one.on_disk(b"x" * 1000)
+    assert one.lane.durable == 200 * answered
+    assert 0 < one.spool.waiting < 40 * 201_000
+    assert one.spool.problem == "the spool cannot be written: the disk is full"
 
 
 def _full() -> None:

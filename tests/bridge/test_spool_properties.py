@@ -29,7 +29,7 @@ class Crashes(RuleBasedStateMachine):
         self.saved = {name: getattr(lane_module, name) for name in ("WINDOW", "RECENT_SIZE", "READ_SIZE")}
         lane_module.WINDOW, lane_module.RECENT_SIZE, lane_module.READ_SIZE = 8, 600, 300
         self.saved_file = spoolfile.RESERVE, spoolfile.CHECKPOINT_SIZE
-        spoolfile.RESERVE, spoolfile.CHECKPOINT_SIZE = 4096, 3 * spoolfile.SMALLEST_CHANGE
+        spoolfile.RESERVE, spoolfile.CHECKPOINT_SIZE = 12 * spoolfile.SMALLEST_CHANGE, 3 * spoolfile.SMALLEST_CHANGE
         memory = Path("/dev/shm")
         self.directory = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
         self.incarnation = 0

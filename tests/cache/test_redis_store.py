@@ -245,7 +245,7 @@ def test_reads_of_every_kind_are_hits_of_the_near_cache(caches: dict[str, Cache]
     cache = caches["near"]
     cache.memcached("set a 7 0 1\n1\n")
     assert cache.memcached("get a\n") == "VALUE a 7 1\n1\nEND\n"
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while True:
         before = _gets(cache)
         unique = cache.memcached("gets a\n").split()[4]
@@ -381,7 +381,7 @@ def test_a_flush_forgets_what_is_under_the_prefix_and_nothing_else(cache: Cache)
     assert cache.memcached("get k1\n") == "END\n"
     assert cache.direct.ask("DBSIZE") == (1 if cache.prefix else 0)
     assert cache.memcached("set a 0 0 1\n1\nflush_all 1\nget a\n") == "STORED\nOK\nVALUE a 0 1\n1\nEND\n"
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while cache.memcached("get a\n") != "END\n":
         assert time.monotonic() < deadline
         time.sleep(0.05)

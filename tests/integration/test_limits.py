@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.netd_process import Netd, running
+from tests.pace import slowness
 from tests.servers import RedisServer
 
 PLAIN = '[echo.plain]\nlisten = "127.0.0.1:0"\n'
@@ -24,7 +25,7 @@ START_CPU = 0.7
 
 
 def connect(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=20)
+    return socket.create_connection(("127.0.0.1", port), timeout=60)
 
 
 def says(client: socket.socket, data: bytes) -> bytes:
@@ -80,9 +81,9 @@ def test_echo_alone_is_ready_soon(tmp_path: Path) -> None:
         directory.mkdir()
         with running(directory, PLAIN) as netd:
             spent.append(netd.cpu())
-        if spent[-1] < START_CPU:
-            break
-    assert min(spent) < START_CPU
+        if spent[-1] < START_CPU * slowness():
+            return
+    pytest.fail(f"used {spent} seconds, on a machine that is {slowness():.1f} times slower than the one of the figure")
 
 
 def test_keepalive_is_on_unless_turned_off(directory: Path) -> None:
@@ -95,7 +96,7 @@ def test_keepalive_is_on_unless_turned_off(directory: Path) -> None:
 def timer_of(netd: Netd, client: socket.socket) -> str:
     """Which timer runs on the daemon's side of a connection, once all is acknowledged: 02 is keepalive (proc(5))."""
     wanted = f":{netd.port('echo.plain'):04X}", f":{client.getsockname()[1]:04X}"
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while True:
         for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
             fields = line.split()
@@ -103,12 +104,6 @@ def timer_of(netd: Netd, client: socket.socket) -> str:
                 timer = fields[5][:2]
                 if timer != "01" or time.monotonic() > deadline:
                     return timer
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        return int(other.getsockname()[1])
 
 
 def test_behind_haproxy_clients_are_served_and_the_limit_holds(directory: Path, free_port: int) -> None:
