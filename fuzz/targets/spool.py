@@ -5,10 +5,12 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from netd.bridge import spoolfile
+from netd.bridge import queuerows, spoolfile
 from netd.bridge.messages import Block, Extra, Route
+from netd.bridge.queuerows import DamagedBlock, StoredBlock
 from netd.bridge.spoolfile import Damaged, DeadLetter, SpoolFailed, SpoolFile
 
+LONGEST = 200
 WORDS = (
     b"\0\0\0S",
     b"\0\0\x12\x10",
@@ -45,6 +47,10 @@ def _good() -> tuple[Path, bytes]:
     file.commit([lambda file, block=block: file.put(row.id, block) for block in made])  # type: ignore[misc]  # bound
     letter = DeadLetter("id-1", row.id, 1, 2, 1, "no queue", b"k", Extra(), b"body")
     file.commit([lambda file: file.bury([letter]), lambda file: file.release(row.id, 6)])
+    (queue,) = queuerows.open_queues(file, ["work"])
+    for at, block in enumerate(made):
+        queuerows.append(file, queue.id, 1 + 3 * at, block)
+    queuerows.settle(file, queue, 4, {4: b"\1\0\0"}, [1])
     file.checkpoint(everything=True)
     file.close()
     return path, path.read_bytes()
@@ -73,6 +79,9 @@ def _use(path: Path) -> None:
             file.following(row.id, 1)
         for letter in file.dead():
             assert isinstance(letter, DeadLetter)
+        for queue in queuerows.read_queues(file):
+            for stored in queuerows.read(file, queue, 1, 1 << 20):
+                assert isinstance(stored, StoredBlock | DamagedBlock)
         row = file.lane_for(ROUTE)
         file.commit([lambda file: file.put(row.id, Block(row.route, row.origin, row.next, 1, [b"more"]))])
         file.used()
