@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
 from benchmarks.words import shown
@@ -13,6 +14,15 @@ FONT = "font-family='system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Aria
 
 # One panel: a title, what its bars count, and each bar's name and value.
 Panel = tuple[str, str, Sequence[tuple[str, float]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How a figure went over time, and a line laid through it, each as points of time and value."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    fit: Sequence[tuple[float, float]]
 
 
 def bars(panels: Sequence[Panel], highlight: Collection[str]) -> str:
@@ -78,6 +88,34 @@ def lines(
     names = [_text(x + 10, y + 4, name, colour=colour, weight=600) for x, y, name, colour in _apart(ends)]
     parts += [f"<g stroke='{PAPER}' stroke-width='5'>", *names, "</g>", *names]  # paper around them, over the lines
     return _page(left + width + 150, top + height + 64, parts)
+
+
+def courses(title: str, x_title: str, panels: Sequence[Course], marks: Sequence[float]) -> str:
+    """Figures over the same time, one below the other, from zero up; `marks` are moments when something happened."""
+    left, top, width, height, gap = 60, 60, 760, 130, 56
+    last = max((x for panel in panels for x, _ in panel.points), default=1) or 1
+    parts = [_text(left - 40, 28, title, size=15, weight=600)]
+    for number, panel in enumerate(panels):
+        bottom = top + number * (height + gap) + height
+        highest = 1.15 * max((y for _, y in panel.points), default=0) or 1
+
+        def place(point: tuple[float, float], bottom: float = bottom, highest: float = highest) -> tuple[float, float]:
+            return left + width * point[0] / last, bottom - height * point[1] / highest
+
+        parts.append(_text(left - 40, bottom - height - 10, panel.name, weight=600))
+        parts += [_line((place((at, 0))[0], bottom - height), (place((at, 0))[0], bottom), GRID, 1) for at in marks]
+        for share in (0, 0.5, 1):
+            y = place((0, share * highest / 1.15))[1]
+            parts.append(_line((left, y), (left + width, y), GRID, 1))
+            parts.append(_text(left - 8, y + 4, shown(share * highest / 1.15), anchor="end", colour=FAINT))
+        for points, colour, stroke in ((panel.points, OTHERS, 1), (panel.fit, ACCENT, 3)):
+            path = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(place, points))
+            parts.append(f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='{stroke}'/>")
+    foot = top + len(panels) * (height + gap) - gap
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        parts.append(_text(left + share * width, foot + 18, shown(share * last), anchor="middle", colour=FAINT))
+    parts.append(_text(left + width / 2, foot + 38, x_title, anchor="middle", colour=FAINT))
+    return _page(left + width + 40, foot + 52, parts)
 
 
 def _apart(ends: list[tuple[float, float, str, str]]) -> list[tuple[float, float, str, str]]:

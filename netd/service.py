@@ -36,7 +36,6 @@ class Service(service.Service):
     """What of it the page draws."""
 
     def __init__(self, config: ServiceConfig, runtime: Runtime) -> None:
-        self.setName(config.key)
         self.key = config.key
         self.runtime = runtime
         self.listeners: list[Listener] = []

@@ -81,6 +81,20 @@ def test_what_is_spoken_on_a_live_port_changes_for_new_clients(following: Follow
     assert old.send(b"a") == b"a"
 
 
+def test_a_service_that_cannot_adapt_is_replaced_by_one_of_its_name(following: Following) -> None:
+    cache = '[cache.main]\nlisten_memcached = "127.0.0.1:1003"\n'
+    following.reload(ONE + cache)
+    for size in ("2MiB", "3MiB"):
+        old = following.client(1003)
+        difference = following.reload(ONE + cache + f'max_memory = "{size}"')
+        assert difference.document()["changed"] == ["cache.main"]
+        assert old.send(b"mn\r\n") == b"MN\r\n"
+        assert following.client(1003).send(b"mn\r\n") == b"MN\r\n"
+        following.network.pump([0.2, 0.2, 0.2])
+        assert old.gone
+        assert [service.key for service in following.daemon] == ["echo.one", "cache.main", "admin"]
+
+
 def test_an_address_moves_to_another_service_without_being_closed(following: Following) -> None:
     port = following.network.tcpServers[0]
     old = following.client(1001)

@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from benchmarks import echo, report
+from benchmarks import charts, echo, report
 from benchmarks.suite import Result, Suite
 from benchmarks.words import shown, table
 
@@ -83,12 +83,28 @@ def test_the_page_holds_everything_and_is_the_same_each_time(suite: Suite, resul
 
 
 def test_charts_are_well_formed_and_the_same_each_time(suite: Suite, result: Result) -> None:
-    charts = suite.charts(result)
-    assert set(charts) == {"benchmarks-echo.svg", "benchmarks-growth.svg"}
-    assert charts == suite.charts(result)
-    for svg in charts.values():
+    drawn = suite.charts(result)
+    assert set(drawn) == {"benchmarks-echo.svg", "benchmarks-growth.svg"}
+    assert drawn == suite.charts(result)
+    for svg in drawn.values():
         texts = [element.text for element in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
         assert "fastio" in texts or "netd" in texts
+
+
+def test_courses_are_drawn_from_zero_up_with_the_line_through_them_and_what_happened() -> None:
+    course = charts.Course("memory", [(0, 50), (10, 100)], [(5, 80), (10, 80)])
+    svg = ET.fromstring(charts.courses("A run", "minutes", [course, course], [2.5]))
+    drawn, fit, *_ = [each.attrib["points"] for each in svg.iter("{http://www.w3.org/2000/svg}polyline")]
+    (x0, y0), (x1, y1) = [map(float, point.split(",")) for point in drawn.split()]
+    (_, level), (end, same) = [map(float, point.split(",")) for point in fit.split()]
+    bottom = y0 + (y0 - y1)  # the first point stands half way up to the second
+    assert end == x1
+    assert level == same == pytest.approx(bottom - 0.8 * (bottom - y1), abs=0.1)
+    marks = [
+        each.attrib for each in svg.iter("{http://www.w3.org/2000/svg}line") if each.attrib["x1"] == each.attrib["x2"]
+    ]
+    assert [float(each["x1"]) for each in marks] == pytest.approx([x0 + (x1 - x0) / 4] * 2, abs=0.1)
+    assert {"A run", "minutes", "memory"} <= {each.text for each in svg.iter("{http://www.w3.org/2000/svg}text")}
 
 
 def test_figures_have_three_digits_that_count() -> None:

@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.test_reload import reload
 from tests.netd_process import NETDCTL, TWISTD, Netd, running
+from tests.sabotage import sabotaged
+from tests.strace import TRACE, early_replies
 
 BRIDGE = """
 [daemon]
@@ -141,13 +143,6 @@ def test_what_was_answered_survives_kill_9(tmp_path: Path) -> None:
 
 # --- the order of system calls
 
-WITHOUT_SYNC = """
-import netd.bridge.spoolfile as spoolfile
-spoolfile.PRAGMAS = tuple(each.replace("synchronous = FULL", "synchronous = OFF") for each in spoolfile.PRAGMAS)
-from twisted.scripts.twistd import run
-run()
-"""
-
 
 @contextmanager
 def traced(directory: Path, *options: str, command: Sequence[str | Path] = (TWISTD,)) -> Iterator[Netd]:
@@ -182,53 +177,6 @@ def run_busily(netd: Netd, connections: int = 4, lines: int = 150) -> None:
         thread.join()
 
 
-def calls(trace: str) -> Iterator[tuple[str, str]]:
-    """Thread and call of each line, reads that another thread's call stands within put together again."""
-    begun: dict[str, str] = {}
-    for line in trace.splitlines():
-        thread, _, call = line.partition(" ")
-        call = call.strip()
-        if call.startswith("recvfrom") and call.endswith("<unfinished ...>"):
-            begun[thread] = call.removesuffix("<unfinished ...>")
-        elif match := re.match(r"<\.\.\. recvfrom resumed>(.*)", call):
-            call = begun.pop(thread, "") + match[1]
-        yield thread, call
-
-
-def early_replies(trace: str) -> tuple[int, list[str]]:
-    """How many `+OK` a trace has, and those that left before a sync returned that began after their line was written.
-
-    A line is `<client.number>`; it counts as written once it was seen in a write to the log of changes, with nothing
-    but a page's end within it, and as synced when a sync of that file that began later has returned.
-    """
-    log = r"\(\d+<[^>]*-wal>"
-    written: set[str] = set()
-    synced: set[str] = set()
-    syncing: dict[str, set[str]] = {}
-    received: dict[str, list[str]] = {}
-    replies, early = 0, []
-    for thread, call in calls(trace):
-        if match := re.match(r'recvfrom\((\d+)<[^>]*>,\s+"(.*)", \d+, 0, NULL, NULL\) = [1-9]', call):
-            received.setdefault(match[1], []).extend(re.findall(r"<\d+\.\d+>", match[2]))
-        elif match := re.match(rf'pwrite64{log}, "(.*)", \d+, \d+', call):
-            written |= set(re.findall(r"<\d+\.\d+>", match[1]))
-        elif re.match(rf"fdatasync{log}\)\s+= 0", call):
-            synced |= written
-        elif re.match(rf"fdatasync{log} <unfinished", call):
-            syncing[thread] = set(written)
-        elif re.match(r"<\.\.\. fdatasync resumed>\)\s+= 0", call):
-            synced |= syncing.pop(thread, set())
-        elif match := re.match(r'sendto\((\d+)<[^>]*>, "\+OK (\d+)\\n"', call):
-            replies += 1
-            line_answered = received[match[1]][int(match[2]) - 1]
-            if line_answered not in synced:
-                early.append(call)
-    return replies, early
-
-
-TRACE = ["-s", "1000000", "-e", "trace=recvfrom,sendto,pwrite64,fdatasync"]
-
-
 def test_no_ok_leaves_before_the_sync_that_covers_its_line_has_returned(tmp_path: Path) -> None:
     with traced(tmp_path, *TRACE) as netd:
         run_busily(netd)
@@ -238,11 +186,19 @@ def test_no_ok_leaves_before_the_sync_that_covers_its_line_has_returned(tmp_path
 
 
 def test_a_build_without_the_sync_is_found_out_by_that_test(tmp_path: Path) -> None:
-    with traced(tmp_path, *TRACE, command=(sys.executable, "-c", WITHOUT_SYNC)) as netd:
+    with traced(tmp_path, *TRACE, command=sabotaged("nosync")) as netd:
         run_busily(netd, lines=30)
     replies, early = early_replies((tmp_path / "trace").read_text(errors="replace"))
     assert replies
     assert len(early) == replies
+
+
+def test_a_build_that_answers_what_it_has_read_is_found_out_too(tmp_path: Path) -> None:
+    with traced(tmp_path, *TRACE, command=sabotaged("earlyok")) as netd:
+        run_busily(netd, lines=30)
+    replies, early = early_replies((tmp_path / "trace").read_text(errors="replace"))
+    assert replies
+    assert len(early) > replies // 2
 
 
 # --- a disk that fails
@@ -355,3 +311,32 @@ def test_a_bridge_that_was_drained_publishes_again_once_it_is_resumed(tmp_path: 
             client.sendall(b"back\n")
             assert read_until(client, b"+OK 1\n")
         assert take(subscribe, 1) == [b"back"]
+
+
+def test_a_reload_adds_changes_and_removes_ports_while_lines_go_on(tmp_path: Path) -> None:
+    before = BRIDGE.format(settings="")
+    with running(tmp_path, before) as netd, connect(port_in(netd)) as early, connect(port_out(netd)) as reader:
+        early.sendall(b"before\n")
+        assert read_until(early, b"+OK 1\n")
+        assert reader.recv(100) == b"before\n"
+        after = before.replace('routing_key = "hello"', 'routing_key = "other"')
+        after = after.partition("[bridge.main.subscribe.hello]")[0]
+        after += '[bridge.main.publish.more]\nlisten = "127.0.0.1:0"\nrouting_key = "more"\nreply = "confirmed"\n'
+        for queue in ("other", "more"):
+            after += f'[bridge.main.subscribe.{queue}]\nlisten = "127.0.0.1:0"\nqueue = "{queue}"\n'
+        assert reload(netd, after) == "reloaded: changed bridge.main"
+        assert reader.recv(100) == b"", "its port is gone"
+        more, out_other, out_more = (netd.port("bridge.main", index) for index in (2, 3, 4))
+        for port, line in ((port_in(netd), b"to other\n"), (more, b"to more\n")):
+            with connect(port) as client:
+                client.sendall(line)
+                assert read_until(client, b"\n") == b"+OK 1\n"
+        early.sendall(b"as it began\n")
+        assert read_until(early, b"+OK 2\n")
+        assert take(out_other, 1) == [b"to other"]
+        assert take(out_more, 1) == [b"to more"]
+        assert reload(netd, before) == "reloaded: changed bridge.main"
+        assert take(netd.port("bridge.main", 5), 1) == [b"as it began"]
+        refused = reload(netd, netd.config.read_text().replace("[bridge.main]", '[bridge.main]\nheartbeat = "5s"'))
+        assert refused.startswith("not reloaded: ")
+        assert refused.endswith("bridge.main: heartbeat: needs a restart")

@@ -1,0 +1,89 @@
+"""What is measured of the daemon once a second: from /proc, and how late its reactor is from its own histogram."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Mapping
+from http.client import HTTPConnection
+from pathlib import Path
+
+from tests.servers import HOST
+from tests.soak.flat import Allowance, Point
+
+PERIOD = 1.0
+"""Seconds between two samples."""
+MIB = 1 << 20
+
+LAG = "reactor lag, ms"
+MOST_WAITING = 0.1
+"""Part of its time that the reactor's thread may wait for a processor, before its lag says more of the machine."""
+
+ALLOWED: Mapping[str, Allowance] = {
+    "memory, MiB": Allowance(0.04, 4),
+    "descriptors": Allowance(0, 6),
+    "threads": Allowance(0, 1),
+    LAG: Allowance(0.5, 3),
+}
+"""The figures, and by how much each may rise in the second half."""
+
+
+class Sampler(threading.Thread):
+    """Samples until it is told that it is enough; keeps why it could not, if it could not."""
+
+    def __init__(self, pid: int, admin_port: int, enough: threading.Event) -> None:
+        super().__init__(daemon=True)
+        self.points: dict[str, list[Point]] = {name: [] for name in ALLOWED}
+        self.failure = ""
+        self._proc = Path(f"/proc/{pid}")
+        self._admin_port = admin_port
+        self._enough = enough
+        self._late = (0, 0.0)
+        self._began = self._ended = (0.0, 0.0)
+
+    @property
+    def waiting(self) -> float:
+        """Which part of the time the reactor's thread could have run, and other processes did."""
+        (began, waited), (ended, waited_then) = self._began, self._ended
+        return (waited_then - waited) / (ended - began)
+
+    def run(self) -> None:
+        began = time.monotonic()
+        try:
+            self._late = self._lag()
+            self._began = self._wait_for_processor()
+            while not self._enough.wait(PERIOD):
+                at = time.monotonic() - began
+                for name, value in self._sample().items():
+                    self.points[name].append((at, value))
+                self._ended = self._wait_for_processor()
+        except (OSError, ValueError, KeyError) as error:
+            self.failure = f"no sample any more: {error!r}"
+
+    def _sample(self) -> dict[str, float]:
+        pages = int((self._proc / "statm").read_text().split()[1])
+        (threads,) = (
+            line.split()[1] for line in (self._proc / "status").read_text().splitlines() if "Threads:" in line
+        )
+        values = {
+            "memory, MiB": pages * os.sysconf("SC_PAGE_SIZE") / MIB,
+            "descriptors": float(sum(1 for _ in (self._proc / "fd").iterdir())),
+            "threads": float(threads),
+        }
+        before, self._late = self._late, self._lag()
+        looks, late = self._late[0] - before[0], self._late[1] - before[1]
+        return values | ({LAG: 1000 * late / looks} if looks else {})
+
+    def _wait_for_processor(self) -> tuple[float, float]:
+        """Now, and how long its main thread has waited on a run queue so far, in seconds."""
+        return time.monotonic(), int((self._proc / "schedstat").read_text().split()[1]) / 1e9
+
+    def _lag(self) -> tuple[int, float]:
+        """How often the daemon has looked how late it is, and how late it was together, in seconds."""
+        connection = HTTPConnection(HOST, self._admin_port, timeout=20)
+        try:
+            connection.request("GET", "/status")
+            lag = json.load(connection.getresponse())["reactor_lag"]
+        finally:
+            connection.close()
+        return int(lag["count"]), float(lag["sum"])
