@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks import charts
 from tests.faults.rounds import Consumer, Publisher
 from tests.netd_process import Netd
-from tests.servers import HOST, RabbitServer, RedisServer, reserve_port
+from tests.servers import HOST, RabbitServer, RedisServer, ServerFailed, reserve_port
 from tests.soak.flat import Trend, trend
 from tests.soak.loads import CLOSED, Cached, Echoes, Load, Nowhere, Operator, Passers, Sessions
 from tests.soak.samples import ALLOWED, LAG, MOST_WAITING, Sampler
@@ -138,7 +138,7 @@ class Soak:
                     f"{closed} connections to the cache were closed, which was replaced {troubles.replaced} times"
                 )
             self._tell(loads, publisher, consumer)
-        return self._judge(sampler) and not self.failures
+            return self._judge(sampler) and not self.failures
 
     def _loads(self, directory: Path, ports: dict[str, int]) -> list[Load]:
         chance = random.Random(self._seed)
@@ -170,7 +170,7 @@ class Soak:
 
         try:
             troubles.play(self._enough, say)
-        except NotAsExpected as error:
+        except (NotAsExpected, ServerFailed) as error:
             self.failures.append(str(error))
         finally:
             self._enough.set()
