@@ -3,6 +3,9 @@
 PYTHON ?= python3
 CONFIG ?= config/dev.toml
 ARGS ?=
+JOBS ?= 3
+CODEC ?=
+SECONDS ?= 600
 SABOTAGE ?=
 MINUTES ?= 30
 PREFIX ?= /opt/netd
@@ -23,7 +26,7 @@ SYSTEM_PATH = PATH="$$PATH:/usr/sbin:/sbin"
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help run test test-systemd faults demo soak lint bench install uninstall lock clean tools
+.PHONY: help run test test-systemd faults fuzz demo soak lint bench install uninstall lock clean tools
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | while IFS='	' read -r name what; do printf '  make %-12s %s\n' "$$name" "$$what"; done
@@ -31,11 +34,14 @@ help: ## list these commands
 run: .venv/.runtime ## start netd in the foreground (CONFIG=config/dev.toml); Ctrl-C stops it
 	@exec .venv/bin/twistd -n --pidfile= netd --config $(CONFIG)
 
-test: tools lint ## install what the tests need, then lint and run them (ARGS='-k echo')
-	@$(SYSTEM_PATH) .venv/bin/python -m pytest $(ARGS)
+test: tools lint ## install what the tests need, then lint and run them (ARGS='-k echo'; JOBS=0: in one process)
+	@$(SYSTEM_PATH) .venv/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
-faults: tools .venv/.dev ## the long tests of what can break: crashes, alarms, lost quorums (ARGS='-k cluster')
-	@$(SYSTEM_PATH) .venv/bin/python -m pytest tests/faults $(ARGS)
+faults: tools .venv/.dev ## half an hour of what can break, at every door, a line a fault (ARGS='-k echo')
+	@$(SYSTEM_PATH) .venv/bin/python -m pytest -q tests/faults $(ARGS)
+
+fuzz: .venv/.fuzz ## search for bytes that make a codec fail, ten minutes each (CODEC='resp amqp' SECONDS=600)
+	@.venv/bin/python -m fuzz $(CODEC) --seconds $(SECONDS)
 
 demo: tools .venv/.dev ## two minutes: 200,000 lines, everything breaks, nothing is lost (SABOTAGE=nosync, SABOTAGE=earlyok)
 	@$(SYSTEM_PATH) .venv/bin/python -m tests.demo --sabotage '$(SABOTAGE)' $(ARGS)
@@ -66,11 +72,12 @@ lock: .venv/bin/pip ## renew the lock files after a change of pyproject.toml (AR
 	@$(PIP) install --upgrade --target .venv/uv uv
 	@$(call lock,requirements.lock,--group build)
 	@$(call lock,requirements-dev.lock,--group dev --constraint requirements.lock)
+	@$(call lock,requirements-fuzz.lock,--group fuzz --constraint requirements-dev.lock)
 	@$(call lock,requirements-bench.lock,--group bench --constraint requirements-dev.lock)
 
 clean: ## remove what these commands made, but netd's state
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/build
-	@find netd tests twistd_plugins benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	@find netd tests twistd_plugins benchmarks fuzz -name __pycache__ -prune -exec rm -rf {} +
 
 # One lock holds for every Python and platform that netd supports.
 lock = .venv/uv/bin/uv pip compile --quiet --python .venv/bin/python --universal --python-version 3.11 --generate-hashes \
@@ -78,7 +85,7 @@ lock = .venv/uv/bin/uv pip compile --quiet --python .venv/bin/python --universal
 
 # An environment that was copied or moved here belongs to another checkout, and is made anew.
 ifeq ($(shell grep -sF '$(CURDIR)/.venv/bin/' .venv/bin/pip),)
-.PHONY: .venv/bin/pip .venv/.runtime .venv/.dev .venv/.bench
+.PHONY: .venv/bin/pip .venv/.runtime .venv/.dev .venv/.bench .venv/.fuzz
 endif
 
 .venv/bin/pip:
@@ -93,7 +100,8 @@ endif
 .venv/.runtime: requirements.lock
 .venv/.dev: requirements-dev.lock
 .venv/.bench: requirements-bench.lock
-.venv/.runtime .venv/.dev .venv/.bench: pyproject.toml twistd_plugins/netd_plugin.py | .venv/bin/pip
+.venv/.fuzz: requirements-fuzz.lock
+.venv/.runtime .venv/.dev .venv/.bench .venv/.fuzz: pyproject.toml twistd_plugins/netd_plugin.py | .venv/bin/pip
 	$(SAY) 'installing $(filter %.lock,$^)' >&2
 	@$(PIP) install --no-compile --require-hashes --requirement $(filter %.lock,$^)
 	@$(PIP) install --no-index --no-deps --no-build-isolation --editable .

@@ -96,6 +96,10 @@ def parse(raw: bytes, path: Path, environ: Mapping[str, str], *, others_may_read
         raise ConfigError([f"{path}: line {line}: not UTF-8"]) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([f"{path}: {_toml_mistake(str(error))}"]) from None
+    except RecursionError:
+        raise ConfigError([f"{path}: tables and lists are nested too deep"]) from None
+    except ValueError as error:  # a number with thousands of digits
+        raise ConfigError([f"{path}: not TOML: {error}"]) from None
     origin = Origin(path.absolute().parent, environ)
     reader = _Reader(origin)
     general = {key: reader.table(key, model, tables.pop(key, {})) for key, model in _GENERAL.items()}

@@ -11,6 +11,8 @@ When nothing is left, or `drain_timeout` is over, or a second request comes, the
 and operators' ways in last of all.
 """
 
+import os
+import stat
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -131,8 +133,13 @@ class Daemon(MultiService):
             path.mkdir(mode=STATE_DIRECTORY_MODE, parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=path):
                 pass
+            status = path.stat()
         except OSError as error:
             raise CannotStart(f"daemon.state_dir: {path}: not writable: {error.strerror}") from None
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise CannotStart(f"daemon.state_dir: {path}: others may write to it: chmod 700")
+        if status.st_uid not in {0, os.geteuid()}:
+            raise CannotStart(f"daemon.state_dir: {path}: belongs to user {status.st_uid}, not to this one: chown it")
 
     # --- following the file
 

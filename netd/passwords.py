@@ -6,10 +6,13 @@ meanwhile. Nothing here imports Twisted.
 
 import os
 import re
+from collections.abc import Iterable
 
 import bcrypt
 from cryptography.exceptions import InvalidKey
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+
+from netd.settings import Secret
 
 MEMORY_KIB, ITERATIONS, LANES = 19456, 2, 1
 """OWASP's first recommendation for Argon2id, 2026: 19 MiB, two passes; 22 ms on one core of a small server."""
@@ -70,8 +73,29 @@ def verify(password: bytes, text: str) -> bool:
     return True
 
 
-UNKNOWN_USER = (
-    f"$argon2id$v=19$m={MEMORY_KIB},t={ITERATIONS},p={LANES}"
-    "$bm8gc3VjaCB1c2VyICAgIA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
-)
-"""A hash that no password has; checking it costs what checking a real one does, so that timing tells no names."""
+_NO_ARGON2ID = "$bm8gc3VjaCB1c2VyICAgIA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+_NO_BCRYPT = "." * 53
+"""A salt, and what no password comes to with it."""
+UNKNOWN_USER = f"$argon2id$v=19$m={MEMORY_KIB},t={ITERATIONS},p={LANES}{_NO_ARGON2ID}"
+"""A hash that no password has, as costly as those that are made here."""
+
+
+def decoy(name: str, hashes: Iterable[Secret]) -> str:
+    """What the password of an unknown user is checked against, so that timing tells no names.
+
+    No password has this hash, and it costs what one of the users' costs. Where theirs differ, a name always gets the
+    same, which nobody else can foresee: Python's hash() is keyed anew in each process.
+    """
+    costs = [found for each in hashes if (found := _of_nobody(each))]
+    return costs[hash(name) % len(costs)] if costs else UNKNOWN_USER
+
+
+def _of_nobody(secret: Secret) -> str:
+    """A hash with its cost and without its password; "" when it cannot be read or used."""
+    try:
+        text = check_hash(secret.read())
+    except (OSError, ValueError):
+        return ""
+    if match := _BCRYPT.fullmatch(text):
+        return f"$2b${match[1]}${_NO_BCRYPT}"
+    return "$".join(text.split("$")[:4]) + _NO_ARGON2ID

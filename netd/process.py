@@ -1,4 +1,4 @@
-"""The process around the daemon: signals, exit status, descriptors.
+"""The process around the daemon: signals, exit status, descriptors, what it leaves for others to read.
 
 Stock twistd leaves 143 after SIGTERM and dies of SIGHUP and SIGUSR1; `reactor.stop()` always leaves 0, and SystemExit
 inside the reactor is swallowed.
@@ -47,3 +47,10 @@ def raise_descriptor_limit(highest: int | None = None) -> None:
     """Raise the soft limit of open files to the hard one, or set it to `highest`: shells give 1,024."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard if highest is None else min(hard, highest), hard))
+
+
+def keep_to_itself() -> None:
+    """What netd writes is for its own user alone, and no image of its memory, with its secrets, is written at all."""
+    os.umask(0o077)
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))

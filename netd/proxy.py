@@ -63,13 +63,14 @@ def _read_line(data: bytes) -> Header | None:
     try:
         source, destination, port, other_port = (word.decode("ascii") for word in words)
         version = _VERSIONS[protocol]
-        addresses = [ipaddress.ip_address(each) for each in (source, destination)]
+        addresses = [ipaddress.ip_address(each) for each in (source, destination) if "%" not in each]
         ports = [int(each) for each in (port, other_port) if each.isdecimal() and int(each) <= HIGHEST_PORT]
     except (ValueError, KeyError):
         raise NoHeader("its line is malformed") from None
-    if [each.version for each in addresses] != [version, version] or len(ports) != len(addresses):
+    scoped = b"%" in data[:end]  # a link's name behind an address, which is ipaddress's and not the protocol's
+    if [each.version for each in addresses] != [version, version] or len(ports) != len(addresses) or scoped:
         raise NoHeader("its addresses are malformed")
-    return Header(size, str(addresses[0]), ports[0])
+    return Header(size, _name(addresses[0]), ports[0])
 
 
 def _read_block(data: bytes) -> Header | None:
@@ -90,4 +91,10 @@ def _read_block(data: bytes) -> Header | None:
     if length < _ADDRESSES[kind].size:
         raise NoHeader("its addresses are incomplete")
     source, _, port, _ = _ADDRESSES[kind].unpack_from(data, _START.size)
-    return Header(size, str(ipaddress.ip_address(source)), port)
+    return Header(size, _name(ipaddress.ip_address(source)), port)
+
+
+def _name(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    """As who connects by himself is named: an IPv4 address in IPv6, ::ffff:192.0.2.1, is one of IPv4."""
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)

@@ -6,6 +6,7 @@ reactor that is stuck sends none, and the daemon is killed and started anew (Wat
 """
 
 import os
+import re
 import socket
 import time
 from collections import deque
@@ -29,6 +30,9 @@ WAITING = 16
 RETRY = 0.1
 """Seconds until a full queue is tried again."""
 
+_USEC = re.compile("[0-9]{1,20}")
+"""A number of 64 bits, or somebody else's."""
+
 _LINES: Mapping[Phase, str] = {
     "ready": "READY=1",
     "reloading": "RELOADING=1\nMONOTONIC_USEC={now}",
@@ -50,7 +54,7 @@ def watchdog_interval(environ: Mapping[str, str]) -> float:
     """Seconds after which systemd wants to have heard a heartbeat; 0 when it wants none of this process."""
     usec = environ.get("WATCHDOG_USEC", "")
     ours = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-    return int(usec) / USEC if usec.isdecimal() and ours else 0.0
+    return int(usec) / USEC if _USEC.fullmatch(usec) and ours else 0.0
 
 
 class NotifySocket:

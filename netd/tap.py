@@ -17,7 +17,7 @@ from twisted.python.components import Componentized
 
 from netd.config import Config, ConfigError, load
 from netd.log import LogOutput, make_output
-from netd.process import handle_signals, leave, raise_descriptor_limit
+from netd.process import handle_signals, keep_to_itself, leave, raise_descriptor_limit
 from netd.runtime import Reactor
 
 SELECT_DESCRIPTORS = 1024
@@ -84,6 +84,7 @@ def makeService(options: Options) -> IService:
     from netd.systemd import announcer
 
     reactor = cast("Reactor", installed)
+    keep_to_itself()
     raise_descriptor_limit(SELECT_DESCRIPTORS if isinstance(installed, SelectReactor) else None)
     announce = announcer(os.environ, reactor)
     daemon = Daemon(options.config, options.log, reactor, partial(leave, reactor), announce)

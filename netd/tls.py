@@ -7,9 +7,13 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
 from OpenSSL.crypto import X509, PKey
-from twisted.internet.ssl import Certificate, CertificateOptions, trustRootFromCertificates
+from twisted.internet.ssl import AcceptableCiphers, Certificate, CertificateOptions, trustRootFromCertificates
 
 from netd.settings import Secret, TlsSettings
+
+CIPHERS = AcceptableCiphers.fromOpenSSLCipherString("ECDHE+AESGCM:ECDHE+CHACHA20")
+"""Of TLS 1.2, those that RFC 9325, section 4.2, recommends: keys made anew each time, and sealed records. Twisted
+would take RSA key exchange and CBC as well. TLS 1.3 has no others."""
 
 
 class TlsUnusable(Exception):
@@ -27,7 +31,13 @@ def make_context(settings: TlsSettings) -> CertificateOptions:
     if settings.client_ca is not None:
         authorities = read_certificates("client_ca", settings.client_ca)
         trust = trustRootFromCertificates([Certificate(X509.from_cryptography(each)) for each in authorities])
-    options = CertificateOptions(privateKey=key, certificate=chain[0], extraCertChain=chain[1:], trustRoot=trust)
+    options = CertificateOptions(
+        privateKey=key,
+        certificate=chain[0],
+        extraCertChain=chain[1:],
+        trustRoot=trust,
+        acceptableCiphers=CIPHERS,
+    )
     try:
         context = options.getContext()
         context.check_privatekey()

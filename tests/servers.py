@@ -33,11 +33,11 @@ from urllib.parse import quote
 import pytest
 
 HOST = "127.0.0.1"
-TRY_TIMEOUT = 5.0
+TRY_TIMEOUT = 30.0
 """Seconds for one answer of a server that runs."""
-START_TIMEOUT = 60.0
+START_TIMEOUT = 180.0
 """Seconds until a server must answer: RabbitMQ takes 6 on an idle machine."""
-STOP_TIMEOUT = 20.0
+STOP_TIMEOUT = 60.0
 """Seconds from SIGTERM to SIGKILL: RabbitMQ takes 6."""
 SYSTEM_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 GUARD = 'read -r _ || { kill -s KILL -- "-$1"; rm -rf -- "$2"; }'
@@ -423,6 +423,13 @@ class RabbitServer(Server):
             if self.running:
                 self.api("DELETE", f"/api/vhosts/{name}")
                 self.api("DELETE", f"/api/users/{name}")
+
+
+@pytest.fixture
+def free_port() -> Iterator[int]:
+    """A port for what the test starts, which must set SO_REUSEADDR; nobody else gets it meanwhile."""
+    with reserve_port() as reserved:
+        yield int(reserved.getsockname()[1])
 
 
 @pytest.fixture

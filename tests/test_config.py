@@ -75,6 +75,16 @@ def test_not_utf8_names_the_line() -> None:
     assert caught.value.mistakes == ["netd.toml: line 2: not UTF-8"]
 
 
+def test_a_file_nested_without_end_is_a_mistake_and_not_a_traceback() -> None:
+    assert mistakes("a = " + "[" * 5000) == ["netd.toml: tables and lists are nested too deep"]
+    assert mistakes("a = " + "{ a = " * 5000) == ["netd.toml: tables and lists are nested too deep"]
+
+
+def test_a_number_of_thousands_of_digits_is_a_mistake_and_not_a_traceback() -> None:
+    [mistake] = mistakes("a = " + "1" * 5000)
+    assert mistake.startswith("netd.toml: not TOML: Exceeds the limit")
+
+
 def test_a_file_that_is_not_there_is_a_mistake_and_not_a_traceback(tmp_path: Path) -> None:
     path = tmp_path / "none.toml"
     with pytest.raises(ConfigError, match=r"none\.toml: cannot be read: No such file or directory"):

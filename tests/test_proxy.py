@@ -18,16 +18,19 @@ def block(command: int, kind: int, body: bytes) -> bytes:
 
 IPV4 = bytes([192, 0, 2, 1, 192, 0, 2, 9]) + struct.pack("!HH", 4711, 8001)
 IPV6 = bytes.fromhex("20010db8" + "00" * 11 + "01") * 2 + struct.pack("!HH", 4711, 8001)
+MAPPED = (bytes(10) + b"\xff\xff" + bytes([192, 0, 2, 1])) * 2 + struct.pack("!HH", 4711, 8001)
 TLV = b"\x05\x00\x03abc"
 
 HEADERS = [
     (b"PROXY TCP4 192.0.2.1 192.0.2.9 4711 8001\r\n", "192.0.2.1", 4711),
     (b"PROXY TCP6 2001:db8::1 2001:db8::2 4711 8001\r\n", "2001:db8::1", 4711),
+    (b"PROXY TCP6 ::ffff:192.0.2.1 ::ffff:192.0.2.9 4711 8001\r\n", "192.0.2.1", 4711),
     (b"PROXY UNKNOWN\r\n", "", 0),
     (b"PROXY UNKNOWN ffff:f...f:ffff ffff:f...f:ffff 65535 65535\r\n", "", 0),
     (block(0x21, 0x11, IPV4), "192.0.2.1", 4711),
     (block(0x21, 0x11, IPV4 + TLV), "192.0.2.1", 4711),
     (block(0x21, 0x21, IPV6), "2001:db8::1", 4711),
+    (block(0x21, 0x21, MAPPED), "192.0.2.1", 4711),
     (block(0x20, 0x00, b""), "", 0),
     (block(0x20, 0x11, IPV4), "", 0),
     (block(0x21, 0x00, TLV), "", 0),
@@ -59,7 +62,9 @@ def test_every_part_of_a_header_is_waited_on(data: bytes) -> None:
         (b"PROXY TCP4 192.0.2.256 192.0.2.9 1 2\r\n", "its line is malformed"),
         (b"PROXY TCP4 \xff 192.0.2.9 1 2\r\n", "its line is malformed"),
         (b"PROXY TCP4 2001:db8::1 2001:db8::2 1 2\r\n", "its addresses are malformed"),
+        (b"PROXY TCP6 fe80::1%\x1b[31m fe80::2 1 2\r\n", "its addresses are malformed"),
         (b"PROXY TCP4 192.0.2.1 192.0.2.9 70000 2\r\n", "its addresses are malformed"),
+        (b"PROXY TCP6 fe80::1%\x1b[2J fe80::2 1 2\r\n", "its addresses are malformed"),
         (b"PROXY TCP4 192.0.2.1 192.0.2.9 -1 2\r\n", "its addresses are malformed"),
         (block(0x11, 0x11, IPV4), "its version or command is unknown"),
         (block(0x22, 0x11, IPV4), "its version or command is unknown"),

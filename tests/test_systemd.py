@@ -9,7 +9,7 @@ from secrets import token_hex
 import pytest
 from twisted.internet.task import Clock
 
-from netd.systemd import RETRY, NotifySocket, announcer
+from netd.systemd import RETRY, NotifySocket, announcer, watchdog_interval
 from tests.test_daemon import Running, config
 
 
@@ -68,6 +68,12 @@ def test_a_daemon_that_is_ready_reloads_and_stops_says_so_in_this_order(tmp_path
     running.network.pump([0, 0])
     assert running.left == [None]
     assert manager.heard() == []
+
+
+@pytest.mark.parametrize("usec", ["", "0", "-1", "1e6", "\u0663", "9" * 400, "9" * 5000])
+def test_a_watchdog_that_is_no_number_of_systemds_is_none(usec: str) -> None:
+    assert watchdog_interval({"WATCHDOG_USEC": usec}) == 0
+    assert watchdog_interval({"WATCHDOG_USEC": "1500000"}) == 1.5
 
 
 def test_a_reload_that_failed_is_in_the_status(tmp_path: Path, manager: Manager) -> None:

@@ -41,5 +41,5 @@ def _walk(directory: Traversable, above: str) -> Iterator[tuple[str, Traversable
 def _answer(content: bytes, content_type: bytes, request: AdminRequest) -> None:
     """The file, or nothing where the browser has it already. It asks each time: a new netd may bring a new page."""
     tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    known = request.getHeader("if-none-match") == tag
+    known = request.getHeader(b"if-none-match") == tag.encode()
     request.respond(304 if known else 200, b"" if known else content, content_type, Cache_Control="no-cache", ETag=tag)

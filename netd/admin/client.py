@@ -15,8 +15,12 @@ CONNECT_TIMEOUT = 5.0
 USUAL_PLACES = ("/run/netd/netd.sock", "state/netd.sock")
 """Under systemd; and of a daemon that was started by hand, as by `make run`, in its directory."""
 
-LONGEST_LINE = 1 << 20
-"""Bytes of one line of an answer's head; what the daemon writes itself is a few dozen."""
+LONGEST_LINE = 64 << 20
+"""Bytes of one line of an answer; of its head the daemon writes a few dozen, of a verb's document what there is."""
+MOST_HEADERS = 100
+HIGHEST_STATUS = 255
+"""With which a process can exit."""
+STRANGER = "what listens there is no netd"
 
 
 class NoDaemon(Exception):
@@ -35,7 +39,8 @@ def find_socket(given: str | None, environ: Mapping[str, str] = os.environ) -> P
     if runtime := environ.get("RUNTIME_DIRECTORY"):
         places.insert(0, Path(runtime.split(":")[0], "netd.sock"))
     for place in places:
-        if place.exists():
+        # In somebody else's directory, what answers there is somebody else's too.
+        if place.exists() and (place.is_absolute() or place.stat().st_uid == os.geteuid()):
             return place
     raise NoDaemon(
         f"no daemon found: no socket at {' or '.join(map(str, places))}; "
@@ -54,23 +59,23 @@ def run(
 ) -> int:
     """Run a verb, handing on what it writes as it comes; returns its exit status. Raises NoDaemon and Refused."""
     with _post(path, "/run", {"words": list(words), "width": width, "colour": colour}, timeout=None) as answer:
-        for line in answer:
-            for key, value in json.loads(line).items():
-                match key:
-                    case "out":
+        while line := _read(path, answer.readline):
+            for key, value in _document(path, line).items():
+                match key, value:
+                    case "out", str():
                         write(value)
-                    case "err":
+                    case "err", str():
                         error(value)
-                    case "exit":
-                        return int(value)
+                    case "exit", int() if 0 <= value <= HIGHEST_STATUS:
+                        return value
     raise NoDaemon(f"{path}: the daemon ended before it had answered")
 
 
 def complete(path: Path, words: Sequence[str]) -> list[str]:
     """What the last of the words may become. Raises NoDaemon and Refused."""
     with _post(path, "/complete", {"words": list(words)}, timeout=CONNECT_TIMEOUT) as answer:
-        found: list[str] = json.load(answer)["words"]
-        return found
+        found = _document(path, _read(path, answer.read)).get("words")
+    return [word for word in found if isinstance(word, str)] if isinstance(found, list) else []
 
 
 def _post(path: Path, resource: str, document: Mapping[str, Any], timeout: float | None) -> BufferedReader:
@@ -87,20 +92,39 @@ def _post(path: Path, resource: str, document: Mapping[str, Any], timeout: float
             status = _status(answer)
         except OSError as error:
             raise NoDaemon(f"{path}: {_explain(error)}") from None
-    if status is None:
-        raise NoDaemon(f"{path}: what listens there is no netd")
-    if status != 200:  # noqa: PLR2004 - HTTP's "OK"
-        with answer:
-            raise Refused(answer.read(LONGEST_LINE).decode("utf-8", "replace").strip())
-    return answer
+    if status == b"200":
+        return answer
+    with answer:
+        if not status.isdigit():
+            raise NoDaemon(f"{path}: {STRANGER}")
+        raise Refused(_read(path, answer.read).decode("utf-8", "replace").strip())
 
 
-def _status(answer: BufferedReader) -> int | None:
-    """The status of an answer, its headers read and passed over; None when this is no HTTP."""
+def _status(answer: BufferedReader) -> bytes:
+    """The status of an answer, its headers read and passed over; b"" when this is no HTTP."""
     words = answer.readline(LONGEST_LINE).split()
-    while answer.readline(LONGEST_LINE).strip():
-        pass
-    return int(words[1]) if len(words) > 1 and words[1].isdigit() else None
+    for _ in range(MOST_HEADERS):
+        if not answer.readline(LONGEST_LINE).strip():
+            return words[1] if len(words) > 1 else b""
+    return b""
+
+
+def _read(path: Path, read: Callable[[int], bytes]) -> bytes:
+    """What is read next, at most LONGEST_LINE of it."""
+    try:
+        return read(LONGEST_LINE)
+    except OSError as error:
+        raise NoDaemon(f"{path}: {_explain(error)}") from None
+
+
+def _document(path: Path, line: bytes) -> Mapping[str, Any]:
+    try:
+        document = json.loads(line)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise NoDaemon(f"{path}: {STRANGER}")
+    return document
 
 
 def _explain(error: OSError) -> str:

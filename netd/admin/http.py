@@ -2,7 +2,8 @@
 
 What twisted.web limits already: a header's size and the number of them. Here besides: the size of a body, how long a
 request may take to arrive as a whole (a byte now and then does not extend it), how long a connection may wait for its
-next request, and how long a client may not read what it asked for.
+next request, and how long a client may not read what it asked for. And requests take turns, one at a time, however many
+arrive at once: twisted.web answers all of a read before it looks after anybody else.
 """
 
 import socket
@@ -19,6 +20,7 @@ from twisted.web.http import HTTPChannel, Request, datetimeToString
 from twisted.web.http_headers import Headers
 
 from netd.listener import Connection
+from netd.turns import Turns
 
 LARGEST_BODY = 64 * 1024
 """Bytes: a verb and its words, with much room."""
@@ -31,6 +33,9 @@ REQUEST_TIMEOUT = 10.0
 
 KEEPALIVE_TIMEOUT = 75.0
 """Seconds between two requests of a connection, as nginx has it: longer than Prometheus's default interval of 60."""
+
+MOST_WAITING = 16 * 1024
+"""Bytes of further requests that may wait for their turn, before no more are read."""
 
 STALL_TIMEOUT = 30.0
 """Seconds a client may read nothing while something waits to be sent to it."""
@@ -135,34 +140,87 @@ class HttpConnection(Connection, HTTPChannel):
     timeOut = None  # deadlines are kept here, by `tick`
 
     def __init__(
-        self, answer: Callable[[AdminRequest], None], now: Callable[[], float], *, trusted: bool = False
+        self,
+        answer: Callable[[AdminRequest], None],
+        now: Callable[[], float],
+        turns: Turns,
+        *,
+        trusted: bool = False,
     ) -> None:
         Connection.__init__(self)
         HTTPChannel.__init__(self)
         self.trusted = trusted
         self.requestFactory = lambda channel, _queued: AdminRequest(channel, answer)
         self._now = now
+        self._turns = turns
         self._between = True
         self._deadline = now() + REQUEST_TIMEOUT
         self._stalled_since = inf
+        self._unread = b""
+        self._waits = False
+        """For its turn."""
+        self._asked = False
+        """A request is there as a whole, and is not answered yet."""
+        self._full = False
+        """Too much is unread: nothing more is taken from the network."""
 
     # --- bytes, and their deadlines
 
     def dataReceived(self, data: bytes) -> None:
         self.bytes_in += len(data)
+        self._unread += data
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Have what is unread looked at when it is this connection's turn."""
+        if self._unread and not self._waits and not self._asked and self._stalled_since == inf:
+            self._waits = True
+            self._turns.take(self._read)
+        self._hold()
+
+    def _hold(self) -> None:
+        full = len(self._unread) > MOST_WAITING
+        if full or self._full:
+            self._full = full
+            change = self.transport.pauseProducing if full else self.transport.resumeProducing  # type: ignore[attr-defined]  # a stream transport is a producer
+            change()
+
+    def _read(self) -> None:
+        """Take one request of what is unread, or as much of it as is there."""
+        self._waits = False
+        if self.closing:
+            return
         if self._between:
             self._between = False
             self._deadline = self._now() + REQUEST_TIMEOUT
-        LineReceiver.dataReceived(self, data)
+        data, self._unread = self._unread, b""
+        self.paused = False
+        try:
+            LineReceiver.dataReceived(self, data)
+        except Exception:  # noqa: BLE001 - a mistake of ours must cost this connection, and no other
+            _log.failure("connection {id} made netd fail", id=self.id)
+            self.abort()
+            return
+        self._unread = self.clearLineBuffer() + self._unread if self.paused else self._unread
+        self._go_on()
+
+    def setLineMode(self, extra: bytes = b"") -> None:
+        """Told by the channel what came behind a request that is answered."""
+        self.line_mode = 1
+        self._unread = extra + self._unread
 
     def request_arrived(self) -> None:
-        """A request is there as a whole: it takes as long to answer as it takes."""
+        """A request is there as a whole: it takes as long to answer as it takes, and the next waits."""
         self._deadline = inf
+        self._asked = self.paused = True
 
     def requestDone(self, request: Request) -> None:
+        self._asked = False
         self._between = True
         self._deadline = self._now() + KEEPALIVE_TIMEOUT
         super().requestDone(request)
+        if not self.closing:
+            self._go_on()
 
     def tick(self, now: float) -> None:
         """Once a second: cut a client that is too slow."""
@@ -178,6 +236,7 @@ class HttpConnection(Connection, HTTPChannel):
     def resumeProducing(self) -> None:
         self._stalled_since = inf
         super().resumeProducing()
+        self._go_on()
 
     def write(self, data: bytes) -> None:
         self.bytes_out += len(data)
@@ -203,6 +262,7 @@ class HttpConnection(Connection, HTTPChannel):
         self.loseConnection()
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # twisted.web gives it no default
+        self.closing = True
         HTTPChannel.connectionLost(self, reason)
         Connection.connectionLost(self, reason)
 

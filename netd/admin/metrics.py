@@ -39,6 +39,7 @@ class Metrics(Collector):
     def __init__(self, runtime: Runtime, lag: Histogram) -> None:
         self._runtime = runtime
         self._lag = lag
+        self._build = _build()  # its versions are read from files, which takes a descriptor
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -57,7 +58,7 @@ class Metrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Every family, with a sample for each service."""
-        yield _build()
+        yield self._build
         lag = HistogramMetricFamily("netd_reactor_lag_seconds", self._lag.help)
         lag.add_metric((), *_buckets(self._lag))
         yield lag

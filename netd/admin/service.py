@@ -31,6 +31,7 @@ from netd.runtime import Runtime
 from netd.service import Service
 from netd.settings import ListenerSettings
 from netd.stats import Figure, gauge
+from netd.turns import Turns
 
 if TYPE_CHECKING:
     from netd.admin.metrics import Metrics
@@ -62,20 +63,22 @@ class AdminService(Service):
         self._events = Events(self._greet, self._tell)
         self._told = runtime.services
         self._site = self._make_site()
+        self._turns = Turns(runtime.reactor)
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = runtime.reactor
         self._shown = Listener(config.key, self._shown_ports(self._settings), self._settings, runtime)
         self.listeners = [Listener(config.key, self._socket_ports(), SOCKET_SETTINGS, runtime), self._shown]
 
     def _socket_ports(self) -> list[Port]:
-        path, group = self._settings.socket, self._settings.socket_group
+        path = self._settings.socket
         if path is None:
             return []
-        build = partial(HttpConnection, self._site.answer, self.runtime.reactor.seconds, trusted=True)
-        return [Port("admin.socket", [address_of(path, for_group=group is not None)], build)]
+        clock = self.runtime.reactor
+        build = partial(HttpConnection, self._site.answer, clock.seconds, Turns(clock), trusted=True)
+        return [Port("admin.socket", [address_of(path)], build)]
 
     def _shown_ports(self, settings: AdminSettings) -> list[Port]:
-        build = partial(HttpConnection, self._site.answer, self.runtime.reactor.seconds)
+        build = partial(HttpConnection, self._site.answer, self.runtime.reactor.seconds, self._turns)
         return [Port("admin.listen", settings.listen, build)]
 
     def _make_site(self) -> Site:

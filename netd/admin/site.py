@@ -53,8 +53,8 @@ class Site:
             answer(request)
 
     def _wrong_host(self, request: AdminRequest) -> bytes:
-        named = request.requestHeaders.getRawHeaders("Host", [])
-        if len(named) == 1 and self._is_known(named[0]):
+        named = request.requestHeaders.getRawHeaders(b"Host", [])
+        if len(named) == 1 and self._is_known(named[0].decode("latin-1")):
             return b""
         if not named and request.clientproto == b"HTTP/1.0":
             return b""

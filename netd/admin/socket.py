@@ -12,15 +12,14 @@ from netd.runtime import CannotStart
 from netd.settings import Address
 
 
-def address_of(path: Path, *, for_group: bool) -> Address:
-    """The address to listen at.
+def address_of(path: Path) -> Address:
+    """The address to listen at, for its owner alone.
 
     Twisted's lock file is not used: after a restart of a container its process number may well be ours, and the lock
     then holds for ever.
     """
     escaped = str(path).replace("\\", "\\\\").replace(":", "\\:")
-    mode = "660" if for_group else "600"
-    return Address(f"unix:{path}", endpoint=f"unix:{escaped}:mode={mode}:lockfile=0", local=True)
+    return Address(f"unix:{path}", endpoint=f"unix:{escaped}:mode=600:lockfile=0", local=True)
 
 
 def clear_away(path: Path) -> None:
@@ -43,9 +42,13 @@ def clear_away(path: Path) -> None:
 
 
 def give_to_group(path: Path, group: str) -> None:
-    """Let a group use the socket; raises CannotStart when that cannot be."""
+    """Let a group use the socket; raises CannotStart when that cannot be.
+
+    The mode comes last: before, it would have let in the group that netd itself is of.
+    """
     try:
         shutil.chown(path, group=group)
+        path.chmod(0o660)
     except (LookupError, PermissionError) as error:
         why = f"no group {group}" if isinstance(error, LookupError) else "netd may not give it to this group"
         raise CannotStart(f"admin.socket_group: {why}") from None

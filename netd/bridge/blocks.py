@@ -55,7 +55,7 @@ def decode(route: Route, origin: str, first: int, accepted: int, data: bytes) ->
     """The block that was encoded; raises BadBlock. The checksum has been verified."""
     try:
         return _decode(route, origin, first, accepted, data)
-    except (struct.error, ValueError, TypeError) as error:
+    except (struct.error, ValueError, TypeError, RecursionError) as error:
         raise BadBlock(f"unreadable: {error}") from None
 
 
@@ -73,13 +73,26 @@ def _decode(route: Route, origin: str, first: int, accepted: int, data: bytes) -
     if flags & _EXTRAS:
         (size,) = _SIZE.unpack_from(data, at)
         at += _SIZE.size
-        found = json.loads(data[at : at + size])
-        extras = {int(index): Extra(**fields) for index, fields in found.items()}
+        extras = _read_extras(data[at : at + size], count)
         at += size
     bodies, at = _cut(data, at, lengths)
     if at != len(data):
         raise BadBlock(f"{len(data)} bytes for {at}")
     return Block(route, origin, first, accepted, bodies, keys=keys, extras=extras)
+
+
+def _read_extras(data: bytes, count: int) -> Mapping[int, Extra]:
+    found = json.loads(data)
+    if not isinstance(found, dict):
+        raise BadBlock("extras that are no table")
+    extras = {int(index): Extra(**fields) for index, fields in found.items()}
+    for index, extra in extras.items():
+        texts = extra.message_id, extra.peer, extra.netd_id
+        if not (
+            0 <= index < count and isinstance(extra.headers, dict) and all(isinstance(each, str) for each in texts)
+        ):
+            raise BadBlock(f"extras of message {index} that are none")
+    return extras
 
 
 def _integers(code: str, values: list[int]) -> bytes:

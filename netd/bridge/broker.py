@@ -21,7 +21,7 @@ Brokers keep themselves connected. All of this is called, and calls back, on the
 from within a call of the same outlet or subscription.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal, Protocol
@@ -126,6 +126,12 @@ class Broker(Protocol):
 
     async def stop(self) -> None:
         """Disconnect. What is not settled never will be."""
+
+    async def prepare_queues(self, queues: Mapping[str, Mapping[str, object]]) -> Callable[[], None]:
+        """Be ready to have these queues, with their arguments, beside those it has; the answer puts that in force.
+
+        Raises CannotStart. Nothing to do for a broker whose queues are its own concern.
+        """
 
     def outlet(self, route: Route, sender: Sender) -> Outlet:
         """A way in for the messages of one lane; `sender.opened()` follows when it is ready."""

@@ -70,10 +70,12 @@ def _parse_url(url: str) -> BrokerAddress:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise ValueError(f"expected {expected}; {error}") from None
+    except ValueError:  # which may have a piece of the password in its text
+        raise ValueError(
+            f"expected {expected}; in a user or password, characters such as / and @ are written as %2F and %40"
+        ) from None
     if parts.scheme not in {"amqp", "amqps"} or not host:
-        raise ValueError(f"expected {expected}")  # without the text: there may be a password in it
+        raise ValueError(f"expected {expected}")
     if parts.query or parts.fragment or "/" in parts.path[1:]:
         raise ValueError("a broker's URL ends with its vhost, in which / is written %2F; there are no parameters")
     tls = parts.scheme == "amqps"

@@ -11,7 +11,7 @@ dead letter).
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 
@@ -24,7 +24,7 @@ from netd.bridge.broker import BrokerState, Consumer, Declaration, Outcome, Send
 from netd.bridge.messages import ID_HEADER, PEER_HEADER, Block, Delivery, Details, Extra, Route
 from netd.bridge.queuerows import DamagedBlock, QueueRow, StoredBlock
 from netd.bridge.spool import RELEASE_DELAY, Plain, Spool
-from netd.bridge.spoolfile import DeadLetter, SpoolFailed, SpoolFile, Work
+from netd.bridge.spoolfile import DAMAGED, DeadLetter, SpoolFailed, SpoolFile, Work
 from netd.runtime import CannotStart
 
 READ_SIZE = 1 << 20
@@ -91,8 +91,6 @@ class _Queue:
         self.row = row
         self.length = row.length
         """Messages that are not settled, those that are about to be committed too."""
-        self.most = int(str(arguments.get(MAX_LENGTH, 0)))
-        self._limit = int(str(arguments.get(DELIVERY_LIMIT, 0)))
         self._spool = spool
         self._clock = clock
         self._next = row.next
@@ -109,6 +107,12 @@ class _Queue:
         self._noting = False
         self._serving = False
         self._reading = False
+        self.heed(arguments)
+
+    def heed(self, arguments: Mapping[str, object]) -> None:
+        """Its bounds from now on."""
+        self.most = int(str(arguments.get(MAX_LENGTH, 0)))
+        self._limit = int(str(arguments.get(DELIVERY_LIMIT, 0)))
 
     # --- in
 
@@ -268,11 +272,12 @@ class _Queue:
 
     def _bury_damaged(self, damaged: DamagedBlock) -> None:
         _log.error("a block of the queue {queue} is damaged: {reason}", queue=self.row.name, reason=damaged.reason)
-        lane = _lane_of(damaged.netd_id.rpartition("-")[0])
+        netd_id = f"{damaged.origin}{DAMAGED}{damaged.first:016d}"
+        lane = _lane_of(damaged.origin)
         key = self.row.name.encode()
         reason = f"damaged block: {damaged.reason}"
         now = int(time.time())
-        letter = DeadLetter(damaged.netd_id, lane, damaged.accepted, now, 0, reason, key, Extra(), damaged.data)
+        letter = DeadLetter(netd_id, lane, damaged.accepted, now, 0, reason, key, Extra(), damaged.data)
         self._spool.write(Plain(partial(SpoolFile.bury, letters=[letter])), within=RELEASE_DELAY)
         self.length -= damaged.count
         self._finished.append(damaged.position)
@@ -415,7 +420,7 @@ class EmbeddedBroker:
 
     def __init__(self, queues: Mapping[str, Mapping[str, object]], spool: Spool, clock: IReactorTime) -> None:
         self.clock = clock
-        self._names = queues
+        self._wanted = queues
         self._spool = spool
         self._queues: dict[bytes, _Queue] = {}
 
@@ -424,12 +429,22 @@ class EmbeddedBroker:
         return BrokerState("up", name="embedded")
 
     async def start(self) -> None:
+        (await self.prepare_queues(self._wanted))()
+
+    async def prepare_queues(self, queues: Mapping[str, Mapping[str, object]]) -> Callable[[], None]:
+        new = [name for name in queues if name.encode() not in self._queues]
         try:
-            rows = await self._spool.read(lambda file: queuerows.open_queues(file, list(self._names)))
+            rows = await self._spool.read(lambda file: queuerows.open_queues(file, new)) if new else []
         except SpoolFailed as error:
             raise CannotStart(f"{self._spool.path}: {error}") from None
-        for row in rows:
-            self._queues[row.name.encode()] = _Queue(row, self._spool, self.clock, self._names[row.name])
+
+        def commit() -> None:
+            for row in rows:
+                self._queues[row.name.encode()] = _Queue(row, self._spool, self.clock, {})
+            for name, arguments in queues.items():
+                self._queues[name.encode()].heed(arguments)
+
+        return commit
 
     async def stop(self) -> None:
         self._queues.clear()

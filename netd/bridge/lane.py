@@ -36,7 +36,7 @@ from netd.bridge.lines import Received
 from netd.bridge.messages import Block, Extra
 from netd.bridge.shares import Client, Share, Shares
 from netd.bridge.spool import RELEASE_DELAY, Plain, Spool
-from netd.bridge.spoolfile import Damaged, DeadLetter, LaneRow, SpoolFailed, SpoolFile, Work
+from netd.bridge.spoolfile import CUT, DAMAGED, Damaged, DeadLetter, LaneRow, SpoolFailed, SpoolFile, Work
 from netd.stats import Histogram
 
 BLOCK_MESSAGES = 1024
@@ -121,7 +121,6 @@ class Lane:
         spool: Spool,
         clock: IReactorTime,
         *,
-        confirmed: bool = False,
         wall: Callable[[], float] = time.time,
         confirm_seconds: Histogram | None = None,
     ) -> None:
@@ -135,7 +134,6 @@ class Lane:
         self._spool = spool
         self._clock = clock
         self._wall = wall
-        self._waits_for_confirms = confirmed
         self._shares = Shares()
         self._open: _Open | None = None
         self._next = row.next
@@ -198,8 +196,11 @@ class Lane:
 
     # --- received
 
-    def accept(self, received: Received, size: int, client: Client) -> Share:
-        """Take messages of about `size` bytes, at least one; the share that the client will be told about."""
+    def accept(self, received: Received, size: int, client: Client, *, confirmed: bool = False) -> Share:
+        """Take messages of about `size` bytes, at least one; the share that the client will be told about.
+
+        It is told once they are on disk; with `confirmed`, once the broker has answered for them.
+        """
         bodies = received.bodies
         block = self._open
         if block is None:
@@ -216,7 +217,7 @@ class Lane:
         block.size += size
         self._spool.grow(size)
         self.accepted += len(bodies)
-        share = Share(client, received.upto, self._next, received.numbers)
+        share = Share(client, received.upto, self._next, received.numbers, confirmed=confirmed)
         block.shares.append(share)
         self._next += len(bodies)
         if len(block.bodies) >= BLOCK_MESSAGES or block.size >= BLOCK_SIZE:
@@ -244,7 +245,7 @@ class Lane:
 
     def bury_cut_line(self, body: bytes, reason: str) -> None:
         """A line that will never have its end: a dead letter at once."""
-        letter = self._letter(f"{self.row.origin}-cut-{token_hex(8)}", int(self._wall()), body, reason)
+        letter = self._letter(f"{self.row.origin}{CUT}{token_hex(8)}", int(self._wall()), body, reason)
         self._spool.write(Plain(lambda file: file.bury([letter]), grows=True, size=len(body) + OVERHEAD))
 
     def _letter(self, netd_id: str, accepted: int, body: bytes, reason: str) -> DeadLetter:
@@ -269,7 +270,7 @@ class Lane:
         self._committed = block.first + len(block.bodies) - 1
         try:
             for share in shares:
-                if self._waits_for_confirms:
+                if share.confirmed:
                     self._shares.add(share)
                 else:
                     share.client.share_done(share)
@@ -384,7 +385,7 @@ class Lane:
             reason=damaged.reason,
         )
         self._cursor = damaged.after
-        netd_id = f"{self.row.origin}-{damaged.first:016d}"
+        netd_id = f"{self.row.origin}{DAMAGED}{damaged.first:016d}"
         self._letters.append(self._letter(netd_id, damaged.accepted, damaged.data, f"damaged block: {damaged.reason}"))
         gone = _Flight(Block(self.row.route, self.row.origin, damaged.first, damaged.accepted, []), 0)
         gone.last = damaged.after - 1

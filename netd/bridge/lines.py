@@ -7,6 +7,7 @@ the errors of lines that are none; how the bytes are cut never matters. docs/pro
 import base64
 import json
 import math
+import re
 from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +33,22 @@ LOWEST_INTEGER, HIGHEST_INTEGER = -(1 << 63), (1 << 63) - 1
 LONGEST_COMMAND = 64
 """Bytes of a line from a subscriber: "NACK" and a number."""
 
+_HTTP = re.compile(rb"[A-Z]{3,16} \S+ HTTP/[0-9.]{1,3}")
+
 _JSON_FIELDS = frozenset({"key", "body", "body_base64", "headers", "message_id"})
+
+
+def is_http(line: bytes) -> bool:
+    """Whether a line is the first of an HTTP request.
+
+    A web page can have its visitor's browser send such to any port of the visitor's machine, with lines of the page's
+    choice behind it. A client that begins so is a browser, and is heard no further; Redis does the same.
+    """
+    return _HTTP.fullmatch(line) is not None
+
+
+class NotForBrowsers(Exception):
+    """A client begins with an HTTP request."""
 
 
 class BadLine(Exception):
@@ -70,6 +86,10 @@ def _one_line(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)
 
 
+NO_HTTP = err(1, "HTTP", "this port speaks lines, and is not for browsers")
+"""Then the connection ends."""
+
+
 # --- lines
 
 
@@ -78,8 +98,7 @@ class LineReader:
 
     def __init__(self, max_line: int) -> None:
         self._max = max_line
-        self._parts: list[bytes] = []
-        self._held = 0
+        self._begun = bytearray()
         self._skipping = False
 
     def feed(self, data: bytes) -> list[bytes | None]:
@@ -91,10 +110,9 @@ class LineReader:
             return lines
         if self._skipping:
             lines[0] = None
-        elif self._parts:
-            lines[0] = b"".join([*self._parts, lines[0] or b""])
-        self._parts.clear()
-        self._held = 0
+        elif self._begun:
+            lines[0] = bytes(self._begun) + (lines[0] or b"")
+        self._begun.clear()
         self._skipping = False
         if rest:
             self._hold(rest)
@@ -108,24 +126,21 @@ class LineReader:
     def _hold(self, rest: bytes) -> None:
         if self._skipping:
             return
-        self._parts.append(rest)
-        self._held += len(rest)
-        if self._held > self._max + 1:  # a CR may follow the longest line
-            self._parts.clear()
-            self._held = 0
+        self._begun += rest
+        if len(self._begun) > self._max + 1:  # a CR may follow the longest line
+            self._begun.clear()
             self._skipping = True
 
     @property
     def begun(self) -> bool:
         """Whether a line has begun that has no LF yet."""
-        return self._skipping or self._held > 0
+        return self._skipping or bool(self._begun)
 
     def finish(self) -> bytes | None:
         """The line that has begun and will have no LF; None when it is too long."""
-        tail = b"".join(self._parts)
+        tail = bytes(self._begun)
         skipped = self._skipping
-        self._parts.clear()
-        self._held = 0
+        self._begun.clear()
         self._skipping = False
         return tail if not skipped and len(tail) <= self._max else None
 
@@ -212,8 +227,12 @@ class Incoming:
         return self._reader.begun
 
     def receive(self, data: bytes) -> Received:
-        """The lines that these bytes complete."""
-        return self._decode(self._reader.feed(data))
+        """The lines that these bytes complete. Raises NotForBrowsers; nothing more can be read then."""
+        lines = self._reader.feed(data)
+        if not self._count and lines and is_http(lines[0] or b""):
+            self._reader.finish()
+            raise NotForBrowsers
+        return self._decode(lines)
 
     def finish(self) -> Received:
         """The last line, although it has no LF."""
@@ -377,15 +396,33 @@ def json_line(delivery: Delivery) -> bytes:
     except UnicodeDecodeError:
         document["body_base64"] = base64.b64encode(delivery.body).decode()
     document["redelivered"] = delivery.redelivered
-    return (
-        json.dumps(document, ensure_ascii=False, separators=(",", ":"), default=_plain).encode("utf-8", "replace")
-        + b"\n"
-    )
+    try:
+        return _dump(document)
+    except ValueError:  # NaN or an infinity, which AMQP can carry
+        document["headers"] = _finite(details.headers)
+        return _dump(document)
+
+
+def _dump(document: Mapping[str, object]) -> bytes:
+    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"), default=_plain, allow_nan=False)
+    return text.encode("utf-8", "replace") + b"\n"
 
 
 def _plain(value: object) -> str:
-    """What JSON has no word for: a timestamp, a decimal, bytes."""
+    """What JSON has no word for: bytes."""
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+def _finite(value: object) -> object:
+    """The same with numbers as text that are none to JSON."""
+    match value:
+        case float() if not math.isfinite(value):
+            return str(value)
+        case Mapping():
+            return {name: _finite(each) for name, each in value.items()}
+        case list():
+            return [_finite(each) for each in value]
+    return value
 
 
 ENCODERS: Mapping[OutFraming, Callable[[Delivery], bytes]] = {

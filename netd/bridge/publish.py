@@ -19,7 +19,7 @@ from zope.interface import implementer
 from netd.bridge import lines
 from netd.bridge.config import PublishSettings
 from netd.bridge.lane import MOST_SHARES, Lane
-from netd.bridge.lines import Incoming, Received, Rules
+from netd.bridge.lines import Incoming, NotForBrowsers, Received, Rules
 from netd.bridge.messages import Route
 from netd.bridge.shares import Share
 from netd.bridge.spool import Spool
@@ -62,15 +62,15 @@ class PublishPort:
         )
         self.confirmed = settings.reply == "confirmed"
         self.replies = settings.reply != "off"
-        self.talkers: set[PublishConnection] = set()
-        """Clients that pause because too much waits for a commit."""
         self.lane: Lane
         self.spool: Spool
+        self.talkers: set[PublishConnection]
 
-    def open(self, lane: Lane, spool: Spool) -> None:
-        """The spool is there: before that no client can be."""
+    def open(self, lane: Lane, spool: Spool, talkers: "set[PublishConnection]") -> None:
+        """The spool is there: before that no client can be. Of `talkers` are those who pause for its commits."""
         self.lane = lane
         self.spool = spool
+        self.talkers = talkers
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -95,12 +95,25 @@ class PublishConnection(Connection):
         self.transport.registerProducer(self, True)  # type: ignore[attr-defined]  # a stream transport is an IConsumer
         self.spool_changed()
 
+    @property
+    def publish_port(self) -> PublishPort:
+        """The port it came by."""
+        return self._port
+
     # --- lines
 
     def dataReceived(self, data: bytes) -> None:
         size = len(data)
         self.bytes_in += size
-        self._take(self._incoming.receive(data), size)
+        if self._ended:
+            return
+        try:
+            received = self._incoming.receive(data)
+        except NotForBrowsers:
+            self._say_error(lines.NO_HTTP)
+            self.close()
+            return
+        self._take(received, size)
         if self._port.spool.pressure:
             self._port.talkers.add(self)
             self._pause(Pause.PRESSURE)
@@ -109,7 +122,7 @@ class PublishConnection(Connection):
         for number, bad in received.errors:
             self._say_error(lines.err(number, bad.code, bad.text))
         if received.bodies:
-            share = self._port.lane.accept(received, size, self)
+            share = self._port.lane.accept(received, size, self, confirmed=self._port.confirmed)
             self._pending.append(share)
             if self._port.confirmed and len(self._pending) >= MOST_SHARES:
                 self._pause(Pause.CONFIRMS)

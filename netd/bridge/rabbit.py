@@ -4,6 +4,8 @@ An alarm stops the connections that publish, and must not stop those that consum
 they are apart. A link serves many lanes or consumers, each on a channel of its own.
 """
 
+from collections.abc import Callable, Mapping
+
 from twisted.internet.defer import Deferred, gatherResults
 
 from netd.bridge.broker import BrokerState, Consumer, Declaration, Outlet, Sender, Subscription
@@ -60,6 +62,10 @@ class RabbitBroker:
         """Disconnect."""
         links = [link for links in self._links.values() for link in links]
         await gatherResults([Deferred.fromCoroutine(link.stop()) for link in links])
+
+    async def prepare_queues(self, _: Mapping[str, Mapping[str, object]]) -> Callable[[], None]:
+        """Queues are RabbitMQ's, and declared by those who consume them."""
+        return lambda: None
 
     def outlet(self, route: Route, sender: Sender) -> Outlet:
         """A way in for the messages of one lane."""

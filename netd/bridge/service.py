@@ -1,7 +1,8 @@
 """A [bridge.NAME] table at work: ports, lanes, the spool and a broker, put together and taken apart in order."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import cast
 
@@ -9,14 +10,21 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from netd.bridge.broker import Broker, BrokerState
-from netd.bridge.config import BridgeSettings
+from netd.bridge.config import BridgeSettings, PublishSettings, SubscribeSettings
 from netd.bridge.embedded import EmbeddedBroker
 from netd.bridge.figures import CHARTS, FIGURES
 from netd.bridge.lane import CONFIRM_SECONDS, Lane
 from netd.bridge.publish import PublishConnection, PublishPort
 from netd.bridge.spool import Plain, Spool
 from netd.bridge.spoolfile import LaneRow, SpoolFailed, SpoolFile, SpoolInUse
-from netd.bridge.subscribe import SEGMENT, AnsweringSubscriber, SubscribeConnection, SubscribePort, TcpSubscriber
+from netd.bridge.subscribe import (
+    SEGMENT,
+    AnsweringSubscriber,
+    SubscribeConnection,
+    SubscribeCounts,
+    SubscribePort,
+    TcpSubscriber,
+)
 from netd.bridge.thread import SpoolThread
 from netd.bridge.verbs import COMMANDS
 from netd.config import ServiceConfig
@@ -46,8 +54,9 @@ class BridgeService(Service):
         self.settings = cast("BridgeSettings", config.settings)
         clock = runtime.reactor
         self.publish_ports = {name: PublishPort(name, each) for name, each in self.settings.publish.items()}
+        self._counts: defaultdict[str, SubscribeCounts] = defaultdict(SubscribeCounts)
         self.subscribe_ports = {
-            name: SubscribePort(name, each, clock) for name, each in self.settings.subscribe.items()
+            name: SubscribePort(name, each, clock, self._counts[name]) for name, each in self.settings.subscribe.items()
         }
         self.lanes: list[Lane] = []
         self.broker: Broker | None = None
@@ -60,22 +69,14 @@ class BridgeService(Service):
             self._thread.call,
             self._spool_changed,
         )
+        self._talkers: set[PublishConnection] = set()
+        """Clients of publish ports that pause because too much waits for a commit."""
         self._held: list[Lane] = []
         """Lanes that a drain has paused."""
         self._had_problem = ""
         self._closed = False
-        self.listeners = [Listener(config.key, list(self._ports()), self.settings, runtime)]
-
-    def _ports(self) -> Iterator[Port]:
-        for name, incoming in self.publish_ports.items():
-            key = f"{self.key}.publish.{name}.listen"
-            yield Port(key, incoming.settings.listen, partial(PublishConnection, incoming))
-        for name, outgoing in self.subscribe_ports.items():
-            key = f"{self.key}.subscribe.{name}.listen"
-            if outgoing.settings.ack == "tcp":
-                yield Port(key, outgoing.settings.listen, partial(TcpSubscriber, outgoing), SEGMENT)
-            else:
-                yield Port(key, outgoing.settings.listen, partial(AnsweringSubscriber, outgoing))
+        ports = _ports(config.key, self.publish_ports, self.subscribe_ports)
+        self.listeners = [Listener(config.key, ports, self.settings, runtime)]
 
     # --- life
 
@@ -91,24 +92,69 @@ class BridgeService(Service):
         await super().prepare()
 
     async def adapt(self, config: ServiceConfig) -> Callable[[], None]:
+        """Ports come, go and change; who is connected to one that stays goes on as before, until it leaves.
+
+        Another broker is a restart's: what is under way with this one is not called back.
+        """
         settings = cast("BridgeSettings", config.settings)
-        if lasting := self.settings.changes(settings) - SHARED:
+        if lasting := self.settings.changes(settings) - SHARED - {"publish", "subscribe", "spool_limit"}:
             raise CannotStart(f"{self.key}: {', '.join(sorted(lasting))}: needs a restart")
-        serve = await self.listeners[0].prepare(list(self._ports()), settings)
+        assert self.broker is not None  # noqa: S101 - prepared before
+        broker = self.broker
+        try:
+            publish = {name: await self._publish_port(name, each) for name, each in settings.publish.items()}
+        except SpoolFailed as error:
+            raise CannotStart(f"{self.key}: {self.spool.path}: {error}") from None
+        subscribe = {name: self._subscribe_port(name, each) for name, each in settings.subscribe.items()}
+        have_queues = await broker.prepare_queues(settings.queues() if settings.embedded else {})
+        serve = await self.listeners[0].prepare(_ports(self.key, publish, subscribe), settings)
 
         def commit() -> None:
             self.settings = settings
+            self.spool.set_limit(settings.spool_limit)
+            have_queues()
+            for lane in {port.lane for port in publish.values()} - set(self.lanes):
+                self.lanes.append(lane)
+                lane.open(broker)
+            for port in subscribe.values():
+                port.open(broker)
+            self.publish_ports, self.subscribe_ports = publish, subscribe
             serve()
+            self._close_those_whose_port_is_gone()
 
         return commit
+
+    async def _publish_port(self, name: str, settings: PublishSettings) -> PublishPort:
+        """The port that there is, or a new one, of which nobody knows yet."""
+        port = self.publish_ports.get(name)
+        if port is None or port.settings != settings:
+            port = PublishPort(name, settings)
+            row = await self.spool.read(partial(SpoolFile.lane_for, route=port.route))
+            lane = next((lane for lane in self.lanes if lane.row.id == row.id), None)
+            port.open(lane or self._make_lane(row), self.spool, self._talkers)
+        return port
+
+    def _subscribe_port(self, name: str, settings: SubscribeSettings) -> SubscribePort:
+        port = self.subscribe_ports.get(name)
+        if port is None or port.settings != settings:
+            port = SubscribePort(name, settings, self.runtime.reactor, self._counts[name])
+        return port
+
+    def _close_those_whose_port_is_gone(self) -> None:
+        for listener in self.listeners:
+            for each in list(listener.connections.values()):
+                gone = (isinstance(each, PublishConnection) and each.publish_port.name not in self.publish_ports) or (
+                    isinstance(each, SubscribeConnection) and each.subscribe_port.name not in self.subscribe_ports
+                )
+                if gone:
+                    each.close()
 
     async def _open_spool(self) -> None:
         try:
             rows = await self.spool.open()
             for port in self.publish_ports.values():
                 row = await self.spool.read(partial(SpoolFile.lane_for, route=port.route))
-                lane = self._add_lane(row, confirmed=port.confirmed)
-                port.open(lane, self.spool)
+                port.open(self._add_lane(row), self.spool, self._talkers)
         except SpoolInUse:
             raise CannotStart(f"{self.key}: {self.spool.path}: in use by another process") from None
         except SpoolFailed as error:
@@ -120,10 +166,13 @@ class BridgeService(Service):
         if backlog := sum(lane.backlog for lane in self.lanes):
             _log.info("{backlog} message(s) wait in the spool", backlog=backlog, service=self.key)
 
-    def _add_lane(self, row: LaneRow, *, confirmed: bool = False) -> Lane:
-        lane = Lane(row, self.spool, self.runtime.reactor, confirmed=confirmed, confirm_seconds=self._confirm_seconds)
+    def _add_lane(self, row: LaneRow) -> Lane:
+        lane = self._make_lane(row)
         self.lanes.append(lane)
         return lane
+
+    def _make_lane(self, row: LaneRow) -> Lane:
+        return Lane(row, self.spool, self.runtime.reactor, confirm_seconds=self._confirm_seconds)
 
     def _make_broker(self) -> Broker:
         if self.settings.embedded:
@@ -181,10 +230,10 @@ class BridgeService(Service):
             for connection in self._publishers():
                 connection.pause_for_pressure()
         elif not self.spool.pressure:
-            for port in self.publish_ports.values():
-                talkers, port.talkers = port.talkers, set()
-                for connection in talkers:
-                    connection.pressure_over()
+            talkers = list(self._talkers)
+            self._talkers.clear()
+            for connection in talkers:
+                connection.pressure_over()
 
     def _publishers(self) -> list[PublishConnection]:
         found = (each for listener in self.listeners for each in listener.connections.values())
@@ -195,7 +244,8 @@ class BridgeService(Service):
     def subscribers(self, port: SubscribePort) -> list[SubscribeConnection]:
         """Who is connected to a subscribe port."""
         found = (each for listener in self.listeners for each in listener.connections.values())
-        return [each for each in found if isinstance(each, SubscribeConnection) and each.subscribe_port is port]
+        subscribers = (each for each in found if isinstance(each, SubscribeConnection))
+        return [each for each in subscribers if each.subscribe_port.name == port.name]
 
     def lane_of(self, number: int) -> Lane:
         """The lane of a number, opened anew if nothing was left of it."""
@@ -231,7 +281,7 @@ class BridgeService(Service):
         return {"commit": self.spool.commit_seconds, "confirm": self._confirm_seconds}
 
     def stats(self) -> Mapping[str, int | float]:
-        outgoing = self.subscribe_ports.values()
+        counts = self._counts.values()
         oldest = min((lane.oldest for lane in self.lanes if lane.oldest is not None), default=None)
         return {
             **{name: sum(int(getattr(lane, name)) for lane in self.lanes) for name in COUNTERS},
@@ -240,11 +290,26 @@ class BridgeService(Service):
             "dead_letters": self.spool.dead_letters,
             "spool_bytes": self.spool.used,
             "commits": self.spool.commits,
-            "delivered": sum(port.delivered for port in outgoing),
-            "acknowledged": sum(port.acknowledged for port in outgoing),
-            "given_back": sum(port.given_back for port in outgoing),
+            "delivered": sum(each.delivered for each in counts),
+            "acknowledged": sum(each.acknowledged for each in counts),
+            "given_back": sum(each.given_back for each in counts),
         }
 
 
 COUNTERS = ("accepted", "durable", "published", "confirmed", "returned", "refused")
 """Of a lane, in the order a message comes by them."""
+
+
+def _ports(key: str, publish: Mapping[str, PublishPort], subscribe: Mapping[str, SubscribePort]) -> list[Port]:
+    """What the listener opens."""
+    incoming = [
+        Port(f"{key}.publish.{name}.listen", port.settings.listen, partial(PublishConnection, port))
+        for name, port in publish.items()
+    ]
+    outgoing = [
+        Port(f"{key}.subscribe.{name}.listen", port.settings.listen, partial(TcpSubscriber, port), SEGMENT)
+        if port.settings.ack == "tcp"
+        else Port(f"{key}.subscribe.{name}.listen", port.settings.listen, partial(AnsweringSubscriber, port))
+        for name, port in subscribe.items()
+    ]
+    return incoming + outgoing

@@ -18,10 +18,12 @@ class Client(Protocol):
 class Share:
     """What one read from one client added to a lane: consecutive messages, and the last line they came with."""
 
-    __slots__ = ("client", "done", "first", "last", "left", "numbers", "upto")
+    __slots__ = ("client", "confirmed", "done", "first", "last", "left", "numbers", "upto")
 
-    def __init__(self, client: Client, upto: int, first: int, numbers: Sequence[int]) -> None:
+    def __init__(self, client: Client, upto: int, first: int, numbers: Sequence[int], *, confirmed: bool) -> None:
         self.client = client
+        self.confirmed = confirmed
+        """Whether the client waits for the broker's word, not only the disk's."""
         self.upto = upto
         """The number of the client's last line in it, messages or not."""
         self.first = first

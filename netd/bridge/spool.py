@@ -165,6 +165,13 @@ class Spool:
             return f"the spool cannot be written: {self._failure}"
         return "the spool is full: spool_limit" if self._over else ""
 
+    def set_limit(self, limit: int) -> None:
+        """From now on it may hold so many bytes; 0: as many as the disk takes."""
+        self._limit = limit
+        self._over = False
+        self._check_limit()
+        self._changed()
+
     # --- life
 
     async def open(self) -> list[LaneRow]:

@@ -34,6 +34,9 @@ CHECKPOINT_SIZE = 8 << 20
 SMALLEST_CHANGE = 8 << 10
 """Bytes that a transaction takes there at least, about: a page or two of 4 KiB."""
 
+CUT, DAMAGED = "-cut-", "-damaged-"
+"""In the ids of dead letters that are no whole messages."""
+
 PLACE_BITS = 48
 """Of a row's key that number messages; those above are the lane's or the queue's. At a million a second, nine years."""
 
@@ -124,6 +127,11 @@ class DeadLetter:
     extra: Extra
     body: bytes
     id: int = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is a message as it was sent; not the beginning of a line, nor the bytes of a damaged block."""
+        return not any(mark in self.netd_id for mark in (CUT, DAMAGED))
 
 
 Work = Callable[["SpoolFile"], None]

@@ -11,6 +11,7 @@ reads slowly. One that makes no progress at all for `ack_timeout` gives its mess
 
 from collections import deque
 from collections.abc import Callable, Sequence, Sized
+from dataclasses import dataclass
 
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IReactorTime, ITransport
 from twisted.internet.protocol import connectionDone
@@ -35,6 +36,15 @@ than that after 40 ms; over loopback a segment has 64 KiB. Measured: 151,000 mes
 _log = Logger()
 
 
+@dataclass(slots=True)
+class SubscribeCounts:
+    """Messages of a port since the start, whatever its settings were."""
+
+    delivered: int = 0
+    acknowledged: int = 0
+    given_back: int = 0
+
+
 class SubscribePort:
     """What the connections of one port have in common."""
 
@@ -43,6 +53,8 @@ class SubscribePort:
         name: str,
         settings: SubscribeSettings,
         clock: IReactorTime,
+        counts: SubscribeCounts | None = None,
+        *,
         taken: Callable[[ITransport], int] = bytes_taken,
         gone: Callable[[ITransport], bool] = has_gone,
     ) -> None:
@@ -54,8 +66,7 @@ class SubscribePort:
         self.gone = gone
         """Whether a client's kernel has refused what was written."""
         self.encode = lines.ENCODERS[settings.framing]
-        self.delivered = self.acknowledged = self.given_back = 0
-        """Messages since the start."""
+        self.counts = counts or SubscribeCounts()
         self.taps: list[Callable[[Sequence[bytes]], object]] = []
         """Who looks on: called with the bodies that are delivered."""
         self.broker: Broker
@@ -113,7 +124,7 @@ class SubscribeConnection(Connection):
 
     def _write(self, data: bytes, deliveries: Sequence[Delivery]) -> None:
         self.bytes_out += len(data)
-        self._port.delivered += len(deliveries)
+        self._port.counts.delivered += len(deliveries)
         self.transport.write(data)
         for tap in self._port.taps:
             tap([delivery.body for delivery in deliveries])
@@ -144,7 +155,7 @@ class SubscribeConnection(Connection):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._port.given_back += len(self._unsettled)
+        self._port.counts.given_back += len(self._unsettled)
         self._subscription.close()
         super().connectionLost(reason)
 
@@ -221,12 +232,17 @@ class TcpSubscriber(SubscribeConnection):
         while waiting and waiting[0][0] <= taken:
             tag = waiting.popleft()[1]
         if tag:
-            self._port.acknowledged += before - len(waiting)
+            self._port.counts.acknowledged += before - len(waiting)
             self._subscription.acknowledge(tag, all_up_to=True)
 
     def readConnectionLost(self) -> None:
         """The client has nothing to say; or it has gone, and its kernel has told the last it took."""
         self._look()
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        if self.bytes_in == len(data) and lines.is_http(data.partition(b"\n")[0].rstrip(b"\r")):
+            self.abort()
 
 
 class AnsweringSubscriber(SubscribeConnection):
@@ -265,16 +281,24 @@ class AnsweringSubscriber(SubscribeConnection):
 
     def dataReceived(self, data: bytes) -> None:
         super().dataReceived(data)
+        if self.closing:
+            return
         for line in self._reader.feed(data):
             self._number += 1
+            if self._number == 1 and (line is None or lines.is_http(line)):
+                self._say(lines.NO_HTTP)
+                self.close()
+                return
             if line == b"":
                 continue
             try:
                 self._settle(line)
             except BadLine as bad:
-                reply = lines.err(self._number, bad.code, bad.text)
-                self.bytes_out += len(reply)
-                self.transport.write(reply)
+                self._say(lines.err(self._number, bad.code, bad.text))
+
+    def _say(self, reply: bytes) -> None:
+        self.bytes_out += len(reply)
+        self.transport.write(reply)
 
     def _settle(self, line: bytes | None) -> None:
         said = lines.parse_settlement(line)
@@ -288,10 +312,10 @@ class AnsweringSubscriber(SubscribeConnection):
             del self._unanswered[tag]
         self._progress = self._port.clock.seconds()
         if said.verb == "ACK":
-            self._port.acknowledged += len(tags)
+            self._port.counts.acknowledged += len(tags)
             self._subscription.acknowledge(tags[-1], all_up_to=said.all_up_to)
         else:
-            self._port.given_back += len(tags)
+            self._port.counts.given_back += len(tags)
             self._subscription.give_back(tags[-1])
 
     def _wait(self) -> None:
@@ -313,7 +337,7 @@ class AnsweringSubscriber(SubscribeConnection):
             seconds=self._port.settings.ack_timeout,
             count=len(self._unanswered),
         )
-        self._port.given_back += len(self._unanswered)
+        self._port.counts.given_back += len(self._unanswered)
         newest = max(self._unanswered)
         self._unanswered.clear()
         if self._half_closed:  # nobody can answer any more

@@ -63,7 +63,7 @@ class RabbitDelivery:
             return Details("", {}, "", 1 + self.redelivered)
         headers = cast("Mapping[str, object]", properties.headers or {})
         before = headers.get("x-delivery-count")  # of quorum queues
-        deliveries = 1 + (before if isinstance(before, int) else self.redelivered)
+        deliveries = 1 + (before if isinstance(before, int) and before >= 0 else self.redelivered)
         return Details(key, headers, properties.message_id or "", deliveries)
 
 
@@ -203,7 +203,12 @@ class RabbitSubscription:
         base, last = self._base, 0
         for event in cast("Sequence[Content]", events):
             _, _, arguments, properties, body = event
-            last, redelivered = _TAG.unpack_from(arguments, 1 + arguments[0])
+            try:
+                last, redelivered = _TAG.unpack_from(arguments, 1 + arguments[0])
+            except (IndexError, struct.error):
+                if self._link.connection is not None:
+                    self._link.connection.abort("the broker sent a delivery that cannot be read")
+                return
             deliveries.append(RabbitDelivery(base + last, body, redelivered != 0, arguments, properties))
         self._ledger.sent(base + last - len(deliveries) + 1, base + last)
         self._consumer.delivered(deliveries)

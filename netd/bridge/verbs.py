@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -91,9 +92,7 @@ def status_of(bridge: "BridgeService") -> dict[str, Any]:
                 "port": port.name,
                 "queue": port.settings.queue,
                 "clients": len(bridge.subscribers(port)),
-                "delivered": port.delivered,
-                "acknowledged": port.acknowledged,
-                "given_back": port.given_back,
+                **asdict(port.counts),
                 "problem": next((each.problem for each in bridge.subscribers(port) if each.problem), ""),
             }
             for port in bridge.subscribe_ports.values()
@@ -280,17 +279,21 @@ class DeadRetry(Command):
     """Again."""
 
     name = "bridge dead retry"
-    summary = "Publish dead letters again, with the x-netd-id they had"
+    summary = "Publish dead letters again, with the x-netd-id they had; --all leaves out what is no whole message"
     role = Role.OPERATOR
     parameters = (_IDS, _ALL, _SERVICE)
 
     async def run(self, arguments: Mapping[str, Any], context: Context) -> Answer:
         bridge = one_bridge(arguments, context)
-        letters = await _chosen(bridge, arguments)
+        chosen = await _chosen(bridge, arguments)
+        letters = [letter for letter in chosen if letter.whole or not arguments["everything"]]
         for lane in {letter.lane for letter in letters}:
             bridge.lane_of(lane).retry([letter for letter in letters if letter.lane == lane])
         await bridge.spool.flushed()
-        return Answer({"retried": len(letters)}, [f"{plural(len(letters), 'dead letter')} on the way again"])
+        parts: list[Part] = [f"{plural(len(letters), 'dead letter')} on the way again"]
+        if left := len(chosen) - len(letters):
+            parts.append(f"{left} left: not whole messages. To publish the bytes of one all the same, name its id.")
+        return Answer({"retried": len(letters), "left": left}, parts)
 
 
 class DeadDrop(Command):

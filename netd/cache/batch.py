@@ -29,6 +29,8 @@ class Batch:
     """The codec's; there may be more forms than requests, for what it answers by itself."""
     closes: bool = False
     """After the replies the connection ends: the client said so, or cannot be understood any more."""
+    holds: bool = False
+    """What comes behind is not asked before this is answered: it ends with a flush, which may take several steps."""
 
 
 class Codec(Protocol):

@@ -144,6 +144,7 @@ class CacheGet(CacheCommand):
         "It does not count as an access."
     )
     examples = (("cache get user:7", "its value, size, flags and time to live"),)
+    role = Role.OPERATOR
     own_parameters = (KEY,)
 
     async def work(self, cache: "CacheService", arguments: Mapping[str, Any], context: Context) -> command.Answer:

@@ -62,6 +62,8 @@ def parse_store(text: str) -> RedisTarget | None:
     user, password = unquote(url.username or ""), unquote(url.password or "")
     if url.query or url.fragment:
         raise ValueError(f"a store's URL ends with the database; expected {_FORMS}")
+    if user and not password:
+        raise ValueError("a user without a password; a password alone is written redis://:password@host")
     match url.scheme:
         case "redis" | "rediss" if url.hostname:
             database = _database(url.path.removeprefix("/"))

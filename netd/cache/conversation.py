@@ -7,12 +7,13 @@ Everything else goes through *turns*. A batch that the store answers later is a 
 it, answered already or not: replies leave when it is their turn. What may pile up is bounded, and then the client is no
 longer read from, so that its own socket fills up. It is paused
 
-- when it does not take its replies: the transport's buffer is full;
-- when TURNS batches are under way;
+- when it does not take its replies: the transport's buffer is full. What is answered meanwhile waits to be said;
+- when it is owed as many replies as make a batch, or TURNS batches, or the reply to a flush;
 - when it has asked for REQUESTS things at once, until the reactor has looked after the others.
 
 What it has sent by then waits in the codec, at most one read. How many requests make a batch follows the size of their
-replies, so that a client that asks for a thousand large values gets them by and by, as it takes them.
+replies, so that a client that asks for a thousand large values gets them by and by, as it takes them: and so that
+others, who share a link to Redis with it, do not wait behind a gigabyte that it asked for.
 
 A client that has said all it had (half-close, `quit`) is answered whole before the connection ends.
 """
@@ -35,7 +36,7 @@ from netd.listener import Connection
 
 BATCH = 128
 """Requests of a batch at most: the fixed costs of one are spread thin by then."""
-FIRST_BATCH = 16
+FIRST_BATCH = 4
 """Before it is known how large the replies are."""
 REPLIES = 256 << 10
 """Bytes of replies that a batch aims at: some four times what a transport takes before it says stop."""
@@ -60,6 +61,7 @@ class Conversation(Connection):
         "_limit",
         "_more",
         "_open_session",
+        "_owed",
         "_sample",
         "_session",
         "_turns",
@@ -80,6 +82,7 @@ class Conversation(Connection):
         self._clock = clock
         self._sample = sample
         self._turns: deque[_Turn] | None = None  # owed replies; None while none was ever late
+        self._owed = 0  # requests of these
         self._limit = FIRST_BATCH
         self._blocked = False  # the transport takes no more
         self._more = False  # the codec may have more requests, and reading is paused
@@ -139,6 +142,7 @@ class Conversation(Connection):
         self._ending = True
         if self._turns:
             self._turns.clear()
+        self._owed = 0
         self._cancel_again()
         self._session.close()
 
@@ -147,7 +151,7 @@ class Conversation(Connection):
     def _go_on(self) -> None:
         """Hand on what the codec has understood, as long as there is room for the replies."""
         handled = 0
-        while not self._blocked and (self._turns is None or len(self._turns) < TURNS):
+        while not self._blocked and self._may_ask():
             batch = self._codec.next(self._limit)
             if batch is None:
                 self._rest()
@@ -165,6 +169,11 @@ class Conversation(Connection):
             self._more = True
             self.transport.pauseProducing()  # type: ignore[attr-defined]  # a stream transport is a producer
 
+    def _may_ask(self) -> bool:
+        """Whether it is owed so little that it may ask for more."""
+        turns = self._turns
+        return not turns or (self._owed < self._limit and len(turns) < TURNS and not turns[-1].holds)
+
     def _rest(self) -> None:
         """All that was read is handed on: read more, or end."""
         if self._more:
@@ -181,6 +190,7 @@ class Conversation(Connection):
         answers = self._session.execute(batch.requests, turn.done) if batch.requests else ()
         if answers is None or self._turns:
             turn.answers = answers
+            turn.holds = batch.holds
             self._wait(turn)
         else:
             self._say(self._codec.render(batch, answers), len(batch.forms))
@@ -190,6 +200,7 @@ class Conversation(Connection):
         if self._turns is None:
             self._turns = deque()
         self._turns.append(turn)
+        self._owed += turn.count
 
     # --- to the client
 
@@ -217,21 +228,29 @@ class Conversation(Connection):
             self._say(data, 1)
 
     def turn_answered(self) -> None:
-        """A turn has its answers: say what is no longer owed, in one write."""
+        """A turn has its answers: say what is no longer owed, in few writes."""
         turns = self._turns
-        if not turns or turns[0].answers is None:
+        if not turns or turns[0].answers is None or self._blocked:
             return
-        replies: list[bytes] = []
-        count = 0
-        while turns and (answers := turns[0].answers) is not None:
-            turn = turns.popleft()
-            replies.append(turn.say(turn.asked, answers))
-            count += turn.count
-        self._say(replies[0] if len(replies) == 1 else b"".join(replies), count)
+        while turns and turns[0].answers is not None and not self._blocked:
+            self._say_some(turns)
         if self._more:
             self._go_on()
         elif self._ending and not turns:
             self.close()
+
+    def _say_some(self, turns: "deque[_Turn]") -> None:
+        """Say what is answered, some REPLIES bytes of it."""
+        replies: list[bytes] = []
+        count = size = 0
+        while turns and (answers := turns[0].answers) is not None and size <= REPLIES:
+            turn = turns.popleft()
+            reply = turn.say(turn.asked, answers)
+            replies.append(reply)
+            count += turn.count
+            size += len(reply)
+        self._owed -= count
+        self._say(replies[0] if len(replies) == 1 else b"".join(replies), count)
 
     # --- the transport's producer
 
@@ -245,6 +264,7 @@ class Conversation(Connection):
     def resumeProducing(self) -> None:
         """It takes them again."""
         self._blocked = False
+        self.turn_answered()
         self._resume()
 
     def stopProducing(self) -> None:
@@ -275,6 +295,12 @@ class Conversation(Connection):
             self.transport.unregisterProducer()  # type: ignore[attr-defined]  # a stream transport is an IConsumer
             super().close()
 
+    def hang_up(self) -> None:
+        """Send what is said already, then close, whatever else is owed or was asked."""
+        if self._turns:
+            self._turns.clear()
+        self.close()
+
 
 def _as_it_is(data: bytes, _: Sequence[Answer]) -> bytes:
     return data
@@ -283,13 +309,14 @@ def _as_it_is(data: bytes, _: Sequence[Answer]) -> bytes:
 class _Turn:
     """A reply that is owed: what was asked, what makes a reply of it, and the answers once they are there."""
 
-    __slots__ = ("_conversation", "answers", "asked", "count", "say")
+    __slots__ = ("_conversation", "answers", "asked", "count", "holds", "say")
 
     def __init__(self, conversation: Conversation, say: Callable[[Any, Any], bytes], asked: Any, count: int) -> None:
         self._conversation = conversation
         self.say = say
         self.asked = asked
         self.count = count
+        self.holds = False
         self.answers: Sequence[Any] | None = None
 
     def done(self, answers: Sequence[Any]) -> None:

@@ -15,7 +15,7 @@ from netd.cache.layout import MARK, keep
 from netd.cache.memcached_commands import Awaited, MemcachedCommands, Ready, Retrieval
 from netd.cache.memcached_forms import SILENT, STORED, Values, problem
 from netd.cache.requests import STORED as DONE
-from netd.cache.requests import UNIQUE, VALUE, Answer, Fetch
+from netd.cache.requests import UNIQUE, VALUE, Answer, Fetch, Flush
 
 LONGEST_LINE = 2048
 """Bytes of a line; who sends more is cut off, as memcached does (proto_text.c, try_read_command_ascii)."""
@@ -25,7 +25,8 @@ MOST_BLANKS = 100
 """Blanks before a long retrieval (proto_text.c)."""
 
 BINARY_PROTOCOL = 0x80
-"""What a command of the binary protocol begins with, which memcached has deprecated and netd does not speak."""
+"""What a connection begins with that speaks the binary protocol, which memcached has deprecated and netd does not
+know."""
 
 _ONE_GET = re.compile(rb"get ([^ \n\0]{1,250})\r\n").fullmatch
 _GETS = re.compile(rb"(?:get [^ \n\0]{1,250}\r\n)+").fullmatch
@@ -51,6 +52,7 @@ class MemcachedCodec:
         "_closes",
         "_commands",
         "_data",
+        "_first",
         "_kept",
         "_missing",
         "_retrieval",
@@ -62,6 +64,7 @@ class MemcachedCodec:
         self._commands = commands
         self._data = b""
         self._at = 0
+        self._first = True  # no byte has come
         self._whole = True  # nothing is left over, so that a read may be all gets
         self._kept: bytearray | None = None  # the beginning of a line or of a value
         self._awaited: Awaited | None = None
@@ -76,8 +79,12 @@ class MemcachedCodec:
         if not self._whole:
             return None
         if match := _ONE_GET(data):
+            self._first = False
             return [match[1]]
-        return data[4:-2].split(b"\r\nget ") if _GETS(data) else None
+        if not _GETS(data):
+            return None
+        self._first = False
+        return data[4:-2].split(b"\r\nget ")
 
     def found(self, keys: list[bytes], values: Found) -> bytes:
         if len(keys) == 1:
@@ -114,6 +121,7 @@ class MemcachedCodec:
             value = data[start:end]
             pairs.append((key, value if flags == b"0" and value[:4] != MARK else keep(value, int(flags))))
             at = end + 2
+        self._first = False
         if at < last:
             if not pairs or not (match or _BEGINNING_OF_SET(data, at)):
                 return None
@@ -133,14 +141,14 @@ class MemcachedCodec:
             data = self._data[self._at :] + data
         self._data = data
         self._at = 0
-        if self._whole and data[0] == BINARY_PROTOCOL:
+        if self._first and data[0] == BINARY_PROTOCOL:
             self._closes = True
-        self._whole = False
+        self._first = self._whole = False
 
     def next(self, limit: int) -> Batch | None:
         batch = Batch([], [])
         requests, forms = batch.requests, batch.forms
-        while len(forms) < limit and len(requests) < limit:
+        while len(forms) < limit and len(requests) < limit and not batch.holds:
             if self._retrieval is not None:
                 self._retrieve(self._retrieval, batch, limit)
             elif self._closes:
@@ -170,6 +178,7 @@ class MemcachedCodec:
             batch.forms.append(step.form)
             if step.request is not None:
                 batch.requests.append(step.request)
+                batch.holds = step.request.__class__ is Flush
             self._skip = step.skip
             self._closes = step.closes
         elif isinstance(step, Awaited):

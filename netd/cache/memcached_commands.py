@@ -81,6 +81,15 @@ class Facts(Protocol):
     def items(self) -> Iterable[tuple[str, object]]:
         """For `stats items`."""
 
+    def slabs(self) -> Iterable[tuple[str, object]]:
+        """For `stats slabs`."""
+
+    def sizes(self) -> Iterable[tuple[str, object]]:
+        """For `stats sizes`."""
+
+    def connections(self) -> Iterable[tuple[str, object]]:
+        """For `stats conns`."""
+
     def reset(self) -> None:
         """For `stats reset`."""
 
@@ -269,16 +278,11 @@ class MemcachedCommands:
         return _refusal(BAD_FORMAT if unsigned32(words[1]) is None else OK, quiet=words[-1] == b"noreply")
 
     def _stats(self, words: list[bytes]) -> Step:
-        facts = self._facts
         form: Form = ERROR
         match words[1:]:
-            case []:
-                form = Asked(lambda: _list(facts.general()))
-            case [b"settings", *_]:
-                form = Asked(lambda: _list(facts.settings()))
-            case [b"items", *_]:
-                form = Asked(lambda: _list(facts.items()))
-            case [b"slabs" | b"conns" | b"sizes", *_] | [b"detail", b"dump", *_]:
+            case [] | [b"settings" | b"items" | b"slabs" | b"sizes" | b"conns", *_] as which:
+                form = Asked(lambda: _list(self._told(*which[:1])))
+            case [b"detail", b"dump", *_]:
                 form = Said(_list(()))
             case [b"reset", *_]:
                 form = Asked(self._reset)
@@ -289,6 +293,17 @@ class MemcachedCommands:
             case [b"cachedump", *_]:
                 form = Said(b"CLIENT_ERROR stats cachedump not allowed\r\n")
         return Ready(form)
+
+    def _told(self, which: bytes = b"") -> Iterable[tuple[str, object]]:
+        facts = self._facts
+        return {
+            b"": facts.general,
+            b"settings": facts.settings,
+            b"items": facts.items,
+            b"slabs": facts.slabs,
+            b"sizes": facts.sizes,
+            b"conns": facts.connections,
+        }[which]()
 
     def _reset(self) -> bytes:
         self._facts.reset()

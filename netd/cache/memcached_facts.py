@@ -83,6 +83,28 @@ class ServiceFacts:
             yield "items:1:evicted", store.get("items_evicted", 0)
             yield "items:1:reclaimed", store.get("items_expired", 0)
 
+    def slabs(self) -> Iterator[tuple[str, object]]:
+        """The same class, and what all its items take; there are no pages or chunks to tell of."""
+        store = self._store.stats()
+        items = store.get("items", 0)
+        if items:
+            yield "1:used_chunks", items
+            yield "1:get_hits", store.get("get_hits", 0)
+            yield "1:cmd_set", store.get("cmd_set", 0)
+        yield "active_slabs", int(items > 0)
+        yield "total_malloced", store.get("memory_bytes", 0)
+
+    def sizes(self) -> Iterator[tuple[str, object]]:
+        """They are not counted, as in a memcached that was not asked to."""
+        yield "sizes_status", "disabled"
+
+    def connections(self) -> Iterator[tuple[str, object]]:
+        """Who is connected, on either port; idle seconds are a second's sweep old."""
+        now = self._runtime.reactor.seconds()
+        for connection in self._listener.connections.values():
+            yield f"{connection.id}:addr", f"tcp:{connection.peer}" if connection.host else connection.peer
+            yield f"{connection.id}:secs_since_last_cmd", int(now - connection.quiet_since)
+
     def reset(self) -> None:
         """Count from nought again."""
         self._store.counters.reset()

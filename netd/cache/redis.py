@@ -2,12 +2,13 @@
 
 A `Link` is one connection. `submit` takes requests that are ready to be sent and calls back once with all of their
 replies: no Deferred, no timer, no parser in Python per command. Replies come in the order of requests, and nothing else
-ties them together; so a link that is late with one reply is of no use any more. It is cut, and everything asked on it
-is answered with a `Problem`: never can a reply be taken for another request's.
+ties them together: never can a reply be taken for another request's.
 
-What waits on a link is bounded in bytes. Time is counted in ticks, a fixed number to the timeout: a
-batch bears the tick in which it was sent, and each tick looks at the oldest batch alone. A link on which nothing is
-asked is asked PING, so that a Redis that has vanished is noticed before a client does.
+What waits on a link is bounded in bytes. Time is counted in ticks, a fixed number to the timeout: a batch bears the
+tick in which it was sent, and each tick looks at the oldest batches alone. One that is late is answered with a
+`Problem`. As long as Redis is talking, it is late because of what was asked before it, and its replies are passed over
+when they come; once Redis has been silent for as long, the link is cut, and so fails everything asked on it. A link on
+which nothing is asked is asked PING, so that a Redis that has vanished is noticed before a client does.
 
 An `Upstream` keeps one link up, with back-off and jitter. Its address and password are read anew for every attempt; and
 whatever goes wrong in logging in, a password that is wrong today may be right tomorrow, so it never gives up.
@@ -16,10 +17,13 @@ whatever goes wrong in logging in, a password that is wrong today may be right t
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import takewhile
 from typing import Any, cast
 
 import hiredis
 import txredisapi
+from OpenSSL import SSL
+from service_identity import VerificationError
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError, DNSLookupError
@@ -51,6 +55,8 @@ BATCH_COST = 512
 FIRST_DELAY, LONGEST_DELAY, DELAY_FACTOR, DELAY_JITTER = 0.1, 2.0, 2.0, 0.2
 """Seconds before another attempt: the first, the longest, what the next is multiplied with, how much it varies."""
 
+LATE = "Redis did not answer in time"
+
 Replies = Sequence[Reply]
 Done = Callable[[Replies], None]
 
@@ -70,6 +76,16 @@ def pack(*words: bytes) -> bytes:
     return cast("bytes", hiredis.pack_command(words))  # type: ignore[arg-type]  # it is annotated for one word
 
 
+def _describe(error: BaseException | None) -> str:
+    """Why a connection has ended, in words."""
+    match error:
+        case VerificationError():
+            return "TLS: the certificate that Redis shows is for another host name"
+        case SSL.Error() if error.args and error.args[0]:
+            return f"TLS: {', '.join(each[2] for each in error.args[0])}"
+    return "the connection to Redis was lost"
+
+
 class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # has no annotations
     """One connection to Redis. Usable from `ready`, which its upstream is told, until `lost`."""
 
@@ -80,7 +96,7 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # has no annotation
         self._batches: deque[tuple[int, Done, int, int, float]] = deque()
         self._got: list[Reply] = []
         self._bytes = 0
-        self._tick = self._quiet = 0
+        self._tick = self._quiet = self._heard_at = 0
         self._replies: Any = None
         self._ticking: LoopingCall | None = None
         self._late: IDelayedCall | None = self.factory.reactor.callLater(self.factory.timeout, self._log_in_late)
@@ -159,6 +175,7 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # has no annotation
         if replies is None:
             super().dataReceived(data, unpause)
             return
+        self._heard_at = self._tick
         replies.feed(data)
         next_reply = replies.gets
         batches = self._batches
@@ -180,10 +197,7 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # has no annotation
                 self._bytes -= size
                 answers, self._got = got, (got := [])
                 took(now() - since)
-                try:
-                    done(answers)
-                except Exception:  # noqa: BLE001 - our mistake with one batch must not end the link that serves all
-                    _log.failure("a batch of replies made netd fail")
+                _answer(done, answers)
             if next_reply() is not Ellipsis:
                 self.cut("Redis answered what nobody asked")
         except hiredis.ProtocolError:
@@ -198,7 +212,7 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # has no annotation
             self._end(why)
 
     def connectionLost(self, why: Failure) -> None:
-        self._end("the connection to Redis was lost")
+        self._end(_describe(why.value))
         self._no_longer_late()
         if self._ticking is not None and self._ticking.running:
             self._ticking.stop()
@@ -215,21 +229,38 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # has no annotation
         self._got, self._bytes = [], 0
         problem = Problem(why.encode("utf-8", "replace"))
         for count, done, _, _, _ in failed:
-            try:
-                done([problem] * count)
-            except Exception:  # noqa: BLE001 - as above
-                _log.failure("a lost link made netd fail")
+            _answer(done, [problem] * count)
+
+    def _give_up(self, late: int) -> None:
+        """Answer the batches sent up to this tick; nobody waits for their replies any more."""
+        overdue = list(takewhile(lambda batch: batch[3] <= late, self._batches))
+        for at, (count, _, size, sent, since) in enumerate(overdue):
+            self._batches[at] = count, _ignore, size, sent, since
+        problem = Problem(LATE.encode())
+        for count, done, *_ in overdue:
+            _answer(done, [problem] * count)
 
     def _count(self) -> None:
         self._tick += 1
         if self._batches:
             self._quiet = 0
-            if self._tick - self._batches[0][3] >= TICKS - 1:
-                self.cut("Redis did not answer in time")
+            late = self._tick - (TICKS - 1)
+            if self._batches[0][3] <= late:
+                if self._heard_at <= late:
+                    self.cut(LATE)
+                else:
+                    self._give_up(late)
         else:
             self._quiet += 1
             if self._quiet >= IDLE_TICKS:
                 self.submit(pack(b"PING"), 1, _ignore)
+
+
+def _answer(done: Done, replies: Replies) -> None:
+    try:
+        done(replies)
+    except Exception:  # noqa: BLE001 - our mistake with one batch must not end the link that serves all
+        _log.failure("a batch of replies made netd fail")
 
 
 def _ignore(_: Replies) -> None:
@@ -273,7 +304,7 @@ class ListeningLink(Link):
     def _count(self) -> None:
         now = self.factory.reactor.seconds()
         if self._pings and now - self._pings[0] >= self.factory.timeout:
-            self.cut("Redis did not answer in time")
+            self.cut(LATE)
         elif not self._pings or now - self._pings[-1] >= HEARTBEAT:
             self._pings.append(now)
             self.transport.write(pack(b"PING"))

@@ -10,7 +10,7 @@ from typing import Any, Final
 from netd.cache.layout import MARK, keep, value_of
 from netd.cache.redis_plan import Plan, command, problem_or, run
 from netd.cache.redis_table import Table
-from netd.cache.redis_words import NOT_AN_INTEGER, TOO_LARGE, Refused
+from netd.cache.redis_words import FLUSHES, NOT_AN_INTEGER, TOO_LARGE, Refused
 from netd.cache.requests import ITEM_HEADER, OK, Answer, Problem, Reply, Status
 
 OK_ALONE: Final = b"OK"
@@ -37,8 +37,9 @@ _COUNTING: Final = frozenset({b"INCR", b"DECR", b"INCRBY", b"DECRBY", b"INCRBYFL
 _NOT_NUMBERS: Final = frozenset({NOT_AN_INTEGER.encode(), b"value is not a valid float"})
 
 _WITH_PATTERN: Final = frozenset({b"KEYS", b"SCAN"})
-_NOT_PREFIXED: Final = frozenset({b"RANDOMKEY", b"SORT", b"SORT_RO", b"XREAD", b"XREADGROUP"})
-"""Commands that would show or need keys outside the prefix, or hide which words of a reply are keys."""
+_NOT_PREFIXED: Final = frozenset({b"RANDOMKEY", b"SORT", b"SORT_RO", b"XREAD", b"XREADGROUP", *FLUSHES})
+"""Commands that would show or need keys outside the prefix, or hide which words of a reply are keys. Flushes have a way
+of their own (`netd.cache.redis_flush`) on the shared connection, and none elsewhere."""
 _KEY_FIRST: Final = frozenset({b"LMPOP", b"ZMPOP", b"BLMPOP", b"BZMPOP", b"BLPOP", b"BRPOP", b"BZPOPMIN", b"BZPOPMAX"})
 """Commands whose reply begins with the key."""
 

@@ -10,17 +10,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from netd.cache.batch import Found, Pairs, Results
 from netd.cache.redis_commands import fits
-from netd.cache.redis_login import LogIn
+from netd.cache.redis_login import MOST_WRONG, LogIn
 from netd.cache.redis_own import OWN, WRONGPASS, Check
 from netd.cache.redis_words import Refused, upper, wrong_arity
 from netd.cache.requests import Answer, Command, Problem, Reply, Request, Status
 from netd.cache.resp import Requests, Switched
 from netd.cache.store import Session
 from netd.listener import Connection
+
+if TYPE_CHECKING:
+    from netd.cache.conversation import Conversation
 
 NOAUTH = Problem(b"Authentication required.", b"NOAUTH")
 _PINNED_TOO: Final = frozenset({"PING", "ECHO"})
@@ -85,6 +88,7 @@ class RedisSession:
         "_requests",
         "_shared",
         "_store",
+        "_wrong",
         "connection",
         "last_command",
         "library",
@@ -112,6 +116,7 @@ class RedisSession:
         self._requests = requests
         self._shared = self._store = store
         self._pins = False
+        self._wrong = 0
         self._checking: deque[tuple[list[Request], Callable[[Sequence[Answer]], None]]] | None = None
         self.log_out()
         port.sessions[connection.id] = self
@@ -186,7 +191,8 @@ class RedisSession:
             batch.awaited += 1
             self._checking = deque()
             self.route()
-            self.port.login.check(check.user, check.password).addCallback(self._checked, check, batch, batch.at - 1)
+            checked = self.port.login.check(self.connection.host, check.user, check.password)
+            checked.addCallback(self._checked, check, batch, batch.at - 1)
 
     def _arrived(self, batch: _Batch, places: list[int], answers: Sequence[Answer]) -> None:
         for place, answer in zip(places, answers, strict=True):
@@ -207,7 +213,11 @@ class RedisSession:
             batch.answers[place] = cast("Answer", check.then())
         else:
             batch.answers[place] = WRONGPASS
+            self._wrong += 1
         batch.awaited -= 1
+        if self._wrong >= MOST_WRONG:
+            self._turn_away(batch)
+            return
         self._go_on(batch)
         if batch.complete:
             batch.done(batch.answers)
@@ -217,7 +227,17 @@ class RedisSession:
             if answers is not None:
                 done(answers)
 
+    def _turn_away(self, batch: _Batch) -> None:
+        """Guessing is over: answer this batch, do nothing more, and close."""
+        self._checking = deque()
+        batch.answers[batch.at :] = [NOAUTH] * (len(batch.answers) - batch.at)
+        batch.at = len(batch.answers)
+        if batch.complete:
+            batch.done(batch.answers)
+        cast("Conversation", self.connection).hang_up()
+
     def _let_in(self) -> None:
+        self._wrong = 0
         self.logged_in = True
         self._requests.stranger = False
         self.route()

@@ -7,7 +7,7 @@ is the order in which they were asked, whoever asked: so a client that wrote rea
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import time
-from typing import Any, Final
+from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
@@ -31,7 +31,7 @@ from netd.cache.redis_plan import Plan, command
 from netd.cache.redis_scripts import NAMES, script
 from netd.cache.redis_session import RedisPort, RedisSession
 from netd.cache.redis_table import Table
-from netd.cache.redis_words import Refused
+from netd.cache.redis_words import FLUSHES, Refused
 from netd.cache.requests import OK, Answer, Command, Fetch, Flush, Outcome, Problem, Reply, Request, deadline_of
 from netd.cache.resp import RespCodec
 from netd.cache.store import Session
@@ -375,7 +375,7 @@ class RedisStore:
         table = self.commands.table
         if words[0] not in table.plain and table.refused(words, allow_flush=self.settings.may_flush):
             raise Refused("this command is not allowed here", b"NOPERM")
-        if name in _FLUSHES:
+        if name in FLUSHES:
             self.counters.cmd_flush += 1
             return flush(self.prefix, OK)
         return self.commands.plan(words)
@@ -405,9 +405,6 @@ class RedisStore:
 
 def _nobody(_: Sequence[Answer]) -> None:
     """Nobody waits for the answer."""
-
-
-_FLUSHES: Final = frozenset({b"FLUSHDB", b"FLUSHALL"})
 
 
 def _is_mget(request: Request) -> bool:

@@ -6,6 +6,7 @@ from typing import Final
 
 from netd.cache.requests import Problem
 
+FLUSHES: Final = frozenset({b"FLUSHDB", b"FLUSHALL"})
 LARGEST, SMALLEST = 2**63 - 1, -(2**63)
 """Redis's integers have 64 bits with a sign."""
 LONGEST_EXPONENT = 4900

@@ -15,10 +15,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isinf, isnan
-from typing import Final
+from typing import Final, cast
 
 from netd.cache.batch import Batch, Pairs, Results
 from netd.cache.layout import MARK, keep, value_of
+from netd.cache.redis_words import FLUSHES
 from netd.cache.requests import STORED, Answer, Command, Outcome, Problem, Reply, Request, Status, item_size
 
 LONGEST_LINE = 64 << 10
@@ -162,9 +163,9 @@ class Requests:
     def _number(self, too_long: str, invalid: str) -> int | None:
         """The number of a line such as "*3" or "$11"; None when its end is not there yet."""
         data, start = self._data, self._at + 1
-        end = data.find(b"\r", start)
+        end = data.find(b"\r", start, start + LONGEST_LINE + 1)
         if end < 0 or end + 2 > len(data):
-            if len(data) - start > LONGEST_LINE:
+            if end < 0 and len(data) - start > LONGEST_LINE:
                 raise ProtocolError(f"Protocol error: {too_long}")
             return None
         text = bytes(data[start:end])
@@ -189,8 +190,11 @@ class Requests:
 
 
 _SPACE: Final = b" \n\r\t\v\f\0"
-_QUOTED = re.compile(rb'(?:[^"\\]|\\x[0-9a-fA-F]{2}|\\.)*"', re.DOTALL)
-_SINGLE = re.compile(rb"(?:[^'\\]|\\'|\\)*'", re.DOTALL)
+_BARE = re.compile(rb"[^\"' \n\r\t\v\f\0]+")
+_QUOTED = re.compile(rb'(?:[^"\\]|\\.)*+"', re.DOTALL)
+_SINGLE = re.compile(rb"(?:\\'|[^'])*+'", re.DOTALL)
+"""Up to the closing quote. Each byte can be matched in one way only, and what was matched is never given back: else a
+line of escapes without an end would take for ever."""
 _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.)", re.DOTALL)
 _ESCAPES: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}
 
@@ -210,8 +214,9 @@ def split_words(line: bytes) -> list[bytes]:
                 part, at = _quoted(line, at)
                 word += part
                 break
-            word += line[at : at + 1]
-            at += 1
+            bare = cast("re.Match[bytes]", _BARE.match(line, at))
+            word += bare[0]
+            at = bare.end()
         words.append(word)
 
 
@@ -430,7 +435,8 @@ class RespCodec:
         """The next requests, at most `limit`, that are complete; None: more bytes are needed."""
         requests: list[Request] = []
         forms: list[object] = []
-        while len(forms) < limit and not self._ended:
+        holds = False
+        while len(forms) < limit and not (holds or self._ended):
             try:
                 words = self.requests.next()
             except ProtocolError as error:
@@ -442,7 +448,8 @@ class RespCodec:
                 break
             if words:
                 self._sort(words, requests, forms)
-        return Batch(requests, forms, closes=self._ended) if forms or self._ended else None
+                holds = forms[-1:] == [_WORDS] and words[0].upper() in FLUSHES
+        return Batch(requests, forms, closes=self._ended, holds=holds) if forms or self._ended else None
 
     def _sort(self, words: list[bytes], requests: list[Request], forms: list[object]) -> None:
         name = words[0]

@@ -1,5 +1,6 @@
 """What is true of the daemon now, as documents: the verbs and `/status` show the same."""
 
+import errno
 import os
 import resource
 import time
@@ -110,7 +111,7 @@ def daemon_facts(runtime: Runtime, host: str) -> DaemonFacts:
         "uptime_seconds": round(uptime, 1),
         "cpu_seconds": round(time.process_time(), 2),
         "memory_bytes": resident_bytes(),
-        "descriptors": {"open": _open_descriptors(), "limit": resource.getrlimit(resource.RLIMIT_NOFILE)[0]},
+        "descriptors": _descriptors(),
         "log": {"level": runtime.log.level, "warnings": len(runtime.log.recent)},
         "connections": sum(each["connections"] for each in services),
         "accepted": sum(each["accepted"] for each in services),
@@ -129,8 +130,10 @@ def resident_bytes() -> int:
         return 0
 
 
-def _open_descriptors() -> int:
+def _descriptors() -> dict[str, int]:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     try:
-        return len(os.listdir("/proc/self/fd")) - 1  # noqa: PTH208 - twice as fast as pathlib with ten thousand
-    except OSError:
-        return 0
+        count = len(os.listdir("/proc/self/fd")) - 1  # noqa: PTH208 - twice as fast as pathlib with ten thousand
+    except OSError as error:
+        count = limit if error.errno == errno.EMFILE else 0  # to count them takes one
+    return {"open": count, "limit": limit}

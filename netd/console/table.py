@@ -15,6 +15,10 @@ from netd.console.text import printable
 PARAGRAPH_WIDTH = 80
 """Columns of running text where there is no terminal, and at most where there is one."""
 
+LONGEST_TEXT = 8192
+"""Characters of a cell or a paragraph, as of a line of the log; the rest is cut. A cache's key may have a million, and
+comes from whoever may write there."""
+
 GAP = "  "
 
 Style = Literal["", "bold", "dim", "good", "bad", "warn", "name"]
@@ -105,21 +109,48 @@ def cut(text: str, width: int) -> str:
 
 
 def _paragraph(line: Line, width: int, colour: bool) -> list[str]:
-    text = printable("".join(cell.text for cell in line.cells))
+    text = _shown("".join(cell.text for cell in line.cells))
     style = line.cells[0].style if len(line.cells) == 1 else ""
     room = min(width or PARAGRAPH_WIDTH, PARAGRAPH_WIDTH)
     indent = " " * line.indent
     if text and text.isascii() and line.indent + len(text) <= room:
         return [paint(indent + text, style, colour=colour)]
-    wrapped = wrap(text, max(room, 20), initial_indent=indent, subsequent_indent=indent)
+    wrapped = _wrap(text, max(room, 20), indent)
     return [paint(each, style, colour=colour) for each in wrapped] or [""]
+
+
+def _shown(text: str) -> str:
+    return printable(text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…")
+
+
+def _wrap(text: str, width: int, indent: str = "") -> list[str]:
+    """Lines of at most so many columns, broken at spaces where there are any.
+
+    Words longer than a line are broken beforehand: the time wcwidth takes grows with the square of a word's length.
+    """
+    room = width - len(indent)
+    words = [piece for word in text.split(" ") for piece in _broken(word, room)]
+    return wrap(" ".join(words), width, initial_indent=indent, subsequent_indent=indent)
+
+
+def _broken(word: str, width: int) -> list[str]:
+    if columns_of(word) <= width:
+        return [word]
+    pieces, begin, used = [], 0, 0
+    for at, character in enumerate(word):
+        columns = max(wcwidth(character), 0)
+        if used + columns > width and at > begin:
+            pieces.append(word[begin:at])
+            begin, used = at, 0
+        used += columns
+    return [*pieces, word[begin:]]
 
 
 def _line(line: Line, width: int, colour: bool) -> str:
     pieces = [" " * line.indent]
     left = width - line.indent if width and line.fit == "cut" else None
     for cell in line.cells:
-        text = printable(cell.text)
+        text = printable(cell.text) if line.fit == "whole" else _shown(cell.text)
         if left is not None:
             text = cut(text, left)
             left -= columns_of(text)
@@ -129,7 +160,7 @@ def _line(line: Line, width: int, colour: bool) -> str:
 
 def _table(table: Table, width: int, colour: bool) -> Iterator[str]:
     head = [Cell(column.head, "bold") for column in table.columns]
-    rows = [[Cell(printable(cell.text), cell.style) for cell in row] for row in table.rows]
+    rows = [[Cell(_shown(cell.text), cell.style) for cell in row] for row in table.rows]
     if table.heads:
         rows.insert(0, head)
     widths = [max((columns_of(row[at].text) for row in rows), default=0) for at in range(len(head))]
@@ -139,7 +170,7 @@ def _table(table: Table, width: int, colour: bool) -> Iterator[str]:
         rest: list[Cell] = []
         if not table.columns[last].right and columns_of(row[last].text) > widths[last]:
             style = row[last].style
-            first, *more = wrap(row[last].text, widths[last]) or [""]
+            first, *more = _wrap(row[last].text, widths[last]) or [""]
             row[last], rest = Cell(first, style), [Cell(each, style) for each in more]
         pieces = [_pad(row[at], widths[at], table.columns[at].right, colour) for at in shown]
         yield (" " * table.indent + GAP.join(pieces)).rstrip(" ")

@@ -195,11 +195,12 @@ class LogIn(SSHService):
         if not self._server.settings.password_auth or changing:
             self._failed("password")
             return
-        user = self._server.users.get((self._user or b"").decode("ascii", "replace"))
+        name = (self._user or b"").decode("ascii", "replace")
+        user = self._server.users.get(name)
         text = None
         if user is not None and user.password_hash is not None:
             text = self._server.read_hash(user)
-        right = await self._server.run_in_thread(passwords.verify, password, text or passwords.UNKNOWN_USER)
+        right = await self._server.run_in_thread(passwords.verify, password, text or self._server.decoy(name))
         if right and user is not None and text is not None:
             self._succeeded(user, "password", None)
         else:

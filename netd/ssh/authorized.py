@@ -196,21 +196,25 @@ def _parse_expiry(text: str) -> datetime:
         if match:
             moment = datetime.strptime(match[1] + (match[2] or "").ljust(6, "0"), "%Y%m%d%H%M%S")  # noqa: DTZ007 - given below
             return moment.replace(tzinfo=UTC) if match[3] else moment.astimezone()
-    except ValueError:
+    except (ValueError, OverflowError):  # a time zone may move it out of the years 1 to 9999
         pass
     raise BadLine(f"expiry-time is YYYYMMDD or YYYYMMDDHHMM; got {text[:40]!r}")
 
 
 def _check_source(pattern: str) -> str:
+    """The pattern as addresses are written by netd, so that a `!` surely meets the one that it means."""
     bare = pattern.removeprefix("!")
-    if "/" in bare:
-        try:
-            ipaddress.ip_network(bare)
-        except ValueError:
-            raise BadLine(f"from: {bare[:60]!r} is not a network") from None
-    elif not re.fullmatch(r"[0-9A-Fa-f:.*?]+", bare):
-        raise BadLine(f"from: {bare[:60]!r}: only addresses and networks, netd looks up no names")
-    return pattern
+    try:
+        if "/" in bare:
+            found = str(ipaddress.ip_network(bare))
+        elif re.fullmatch(r"[0-9A-Fa-f:.]*[*?][0-9A-Fa-f:.*?]*", bare):
+            found = bare.lower()
+        else:
+            address = ipaddress.ip_address(bare)
+            found = str((address.ipv4_mapped if address.version == 6 else None) or address)  # noqa: PLR2004 - IPv6
+    except ValueError:
+        raise BadLine(f"from: {bare[:60]!r}: not an address or a network, and netd looks up no names") from None
+    return ("!" if pattern.startswith("!") else "") + found
 
 
 def _matches(patterns: tuple[str, ...], host: str) -> bool:

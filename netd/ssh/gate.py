@@ -14,6 +14,7 @@ from typing import Literal
 from twisted.internet.interfaces import IReactorTime
 
 from netd.settings import Network
+from netd.source import source_of
 from netd.ssh.config import LimitSettings
 
 Refusal = Literal["startups", "startups_per_host", "penalty"]
@@ -29,9 +30,6 @@ ssh-keyscan do, stays at its price."""
 
 MOST_ADDRESSES = 65536
 """That are remembered, some 10 MB; when there are more, those whose time is over first are forgotten first."""
-
-IPV6_PREFIX = 64
-"""One customer's network: addresses in it cost nothing."""
 
 
 @dataclass(slots=True)
@@ -115,10 +113,3 @@ class Gate:
     def _is_exempt(self, host: str) -> bool:
         address = ipaddress.ip_address(host)
         return any(address in network for network in self._exempt)
-
-
-def source_of(host: str) -> str:
-    """Whom an address stands for: itself, or its /64."""
-    if ":" not in host:
-        return host
-    return str(ipaddress.ip_network((host.partition("%")[0], IPV6_PREFIX), strict=False))

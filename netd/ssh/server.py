@@ -16,7 +16,7 @@ from netd.console.console import Console
 from netd.console.help import host_name
 from netd.console.sessions import Penalty, Session
 from netd.console.text import printable
-from netd.passwords import check_hash
+from netd.passwords import check_hash, decoy
 from netd.runtime import Reactor, Runtime
 from netd.ssh.allowed import make_command
 from netd.ssh.audit import Audit
@@ -29,9 +29,9 @@ from netd.ssh.process import RunningCommand
 from netd.ssh.sessions import Sessions
 from netd.ssh.terminal_history import History
 from netd.ssh.transport import SshConnection
-from netd.ssh.turns import Turns
 from netd.ssh.users import User
 from netd.stats import Histogram
+from netd.turns import Turns
 
 HASHES_AT_ONCE = 2
 """Each takes a core for tens of milliseconds and 19 MiB."""
@@ -136,6 +136,11 @@ class SshServer:
         except (OSError, ValueError) as error:
             _log.warn("users.{user}.password_hash: {why}", user=user.name, why=str(error), service=self.name)
             return None
+
+    def decoy(self, name: str) -> str:
+        """What an unknown user's password is checked against: it costs what a known one's does."""
+        hashes = [user.password_hash for user in self.users.values() if user.password_hash is not None]
+        return decoy(name, hashes)
 
     def logged_in(self, connection: SshConnection, user: User, method: str, key: AuthorizedKey | None) -> Sessions:
         """What a client may use who has shown to be this user."""

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from netd.admin.http import KEEPALIVE_TIMEOUT, LARGEST_BODY, REQUEST_TIMEOUT, STALL_TIMEOUT
+from netd.admin.http import KEEPALIVE_TIMEOUT, LARGEST_BODY, MOST_WAITING, REQUEST_TIMEOUT, STALL_TIMEOUT
+from netd.turns import BUDGET
 from tests.admin.door import Door, dechunk, parse, post
 from tests.fakes import result_of
 
@@ -111,6 +112,17 @@ def test_two_hosts_are_none(door: Door) -> None:
     assert parse(raw).status == 421
 
 
+def test_a_host_that_is_no_text_is_another(door: Door) -> None:
+    assert parse(door.client().send(b"GET /livez HTTP/1.1\r\nHost: \xbf\r\n\r\n")).status == 421
+
+
+def test_headers_that_are_no_text_are_as_good_as_none(door: Door) -> None:
+    for name in (b"If-None-Match", b"Accept"):
+        for path in (b"/", b"/metrics"):
+            raw = door.client().send(b"GET %b HTTP/1.1\r\nHost: localhost\r\n%b: \xbf\r\n\r\n" % (path, name))
+            assert parse(raw).status == 200
+
+
 def test_a_load_balancer_may_ask_without_a_name(door: Door) -> None:
     assert parse(door.client().send(b"GET /readyz HTTP/1.0\r\n\r\n")).status == 200
 
@@ -190,6 +202,50 @@ def test_a_client_that_does_not_read_is_cut(door: Door) -> None:
     client.producer.pauseProducing()
     seconds(door, STALL_TIMEOUT + 2)
     assert client.gone
+
+
+def test_requests_that_come_all_at_once_take_turns_with_everybody_else(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read full of GET /metrics once kept the reactor for twenty seconds, twice what the watchdog waits."""
+
+    def slow() -> str:
+        door.network.rightNow += 2 * BUDGET
+        return ""
+
+    monkeypatch.setattr(door.runtime.services[0], "health", slow)
+    client, other = door.client(), door.client()
+    ask = GET.replace(b"livez", b"readyz")
+    assert client.send(5 * ask).count(b"HTTP/1.1 200") == 1
+    assert other.send(ask) == b""
+    client.clear()
+    door.network.pump([0])
+    assert client.value().count(b"HTTP/1.1 200") == 4
+    assert other.value().count(b"HTTP/1.1 200") == 1
+
+
+def test_requests_that_come_all_at_once_are_answered_in_order(door: Door) -> None:
+    client = door.trusted()
+    verb = post("/run", {"words": ["stats", "--over", "5s", "--json"]}).replace(b"HTTP/1.0", b"HTTP/1.1")
+    asked = GET + verb + GET.replace(b"livez", b"nosuch") + GET
+    client.send(asked)
+    assert client.value().count(b"HTTP/1.1") == 2
+    seconds(door, 6)
+    statuses = [line.split()[1] for line in client.value().splitlines() if line.startswith(b"HTTP/1.1")]
+    assert statuses == [b"200", b"200", b"404", b"200"]
+    assert door.admin.listeners[0].bytes_total()[0] == len(asked)
+
+
+def test_a_client_that_asks_faster_than_it_is_answered_is_not_read(door: Door) -> None:
+    client = door.trusted()
+    client.send(post("/run", {"words": ["stats", "--over", "5s"]}).replace(b"HTTP/1.0", b"HTTP/1.1"))
+    client.send(GET * (MOST_WAITING // len(GET)))
+    assert client.producerState == "producing"
+    client.send(2 * GET)
+    assert client.producerState == "paused"
+    seconds(door, 6)
+    assert client.producerState == "producing"
+    assert client.value().count(b"HTTP/1.1 200") == MOST_WAITING // len(GET) + 2
 
 
 def test_bytes_are_counted(door: Door) -> None:
@@ -292,6 +348,7 @@ def test_a_verb_that_takes_its_time_ends_when_its_client_goes(door: Door) -> Non
     assert lines(raw) == []
     assert len(door.network.getDelayedCalls()) > waiting
     client.leave()
+    door.network.pump([0])
     assert len(door.network.getDelayedCalls()) == waiting
 
 

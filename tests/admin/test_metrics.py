@@ -1,7 +1,9 @@
 """/metrics as Prometheus reads it."""
 
 import re
+import resource
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,23 @@ def test_promtool_finds_nothing_to_complain_about(door: Door) -> None:
         ["promtool", "check", "metrics"], input=door.get("/metrics").body, capture_output=True, check=False
     )
     assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+
+
+@pytest.fixture
+def no_descriptors(door: Door) -> Iterator[None]:
+    """From here on none can be had; until then the daemon was asked for its figures now and then, as it should be."""
+    samples(door)
+    door.get("/status")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.usefixtures("no_descriptors")
+def test_figures_can_be_had_when_no_descriptor_can(door: Door) -> None:
+    assert samples(door)['netd_service_up{service="echo.plain"}'] == 1
+    assert door.get("/status").document["descriptors"] == {"open": 3, "limit": 3}
 
 
 def test_what_a_client_does_is_counted(door: Door) -> None:

@@ -23,7 +23,7 @@ def load(programs: Path, mode: str, port: int, *options: str) -> dict[str, Any]:
         "--patience=1",
         *options,
     )
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=90)
     answer: dict[str, Any] = json.loads(done.stdout)
     assert done.returncode == ("error" in answer)
     return answer

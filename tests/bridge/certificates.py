@@ -10,7 +10,7 @@ from cryptography.x509.oid import NameOID
 Issued = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
 
 
-def issue(name: str, authority: Issued | None, days: int = 1) -> Issued:
+def issue(name: str, authority: Issued | None, days: float = 1) -> Issued:
     """A certificate for a host name, signed by an authority or, as one, by itself."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])

@@ -131,7 +131,7 @@ async def test_brokers_are_tried_in_turn(rabbit_server: RabbitServer, rabbit_vho
             sending = Sending(broker, route())
             await sending.ready()
             assert await sending.outcome(sending.send(b"a")) == [Outcome.CONFIRMED]
-            where = f":{rabbit_server.port}/{rabbit_vhost.name}"
+            where = f":{rabbit_server.port}/{rabbit_vhost.name}"  # of both links: each tries the brokers for itself
             await eventually(lambda: broker.state.state == "up" and broker.state.name.endswith(where))
     assert [each.body for each in await arena.stored("work")] == [b"a"]
 

@@ -1,5 +1,6 @@
 """What netd does as time passes, and with a broker that does what it must not, on a clock and a broker in memory."""
 
+import struct
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, cast
@@ -11,6 +12,7 @@ from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.python.failure import Failure
 
 from netd.bridge.broker import Broker, Outcome
+from netd.bridge.frames import BASIC_DELIVER
 from netd.bridge.messages import Block
 from netd.bridge.rabbit import CHANNELS, RabbitBroker
 from netd.log import LogOutput, render_json
@@ -346,6 +348,32 @@ def test_a_lane_that_is_closed_while_its_channel_is_made_leaves_no_channel_behin
     rabbit.go_on()
     settle(scene.memory)
     assert any(isinstance(each, spec.Channel.Close) for each in rabbit.methods)
+
+
+@pytest.mark.parametrize("arguments", [b"", b"\1t\0", b"\xff"])
+def test_a_delivery_that_cannot_be_read_ends_the_connection(scene: Scene, arguments: bytes) -> None:
+    receiving = Receiving(scene.broker, "work")
+    rabbit = scene.connect()
+    settle(scene.memory)
+    delivery = bytearray(message(1, spec.Basic.Deliver("", 1, False, "", ""), spec.BasicProperties(), b"a"))
+    delivery[3:24] = struct.pack(">I", 4 + len(arguments)) + BASIC_DELIVER + arguments + b"\xce"
+    rabbit.say(1, bytes(delivery))
+    settle(scene.memory)
+    assert rabbit.gone
+    assert receiving.deliveries == []
+    again = _connect_again(scene)
+    again.say(1, message(1, spec.Basic.Deliver("netd", 1, False, "", "work"), spec.BasicProperties(), b"b"))
+    assert receiving.bodies == [b"b"]
+
+
+@pytest.mark.parametrize(("count", "deliveries"), [(2, 3), (-3, 1), (0, 1)])
+def test_how_often_a_message_was_delivered_is_never_less_than_once(scene: Scene, count: int, deliveries: int) -> None:
+    receiving = Receiving(scene.broker, "work")
+    rabbit = scene.connect()
+    settle(scene.memory)
+    properties = spec.BasicProperties(headers={"x-delivery-count": count})
+    rabbit.say(1, message(1, spec.Basic.Deliver("netd", 1, False, "", "work"), properties, b"a"))
+    assert [each.details().deliveries for each in receiving.deliveries] == [deliveries]
 
 
 def test_acknowledgements_of_an_earlier_channel_are_not_sent_on_a_later_one(scene: Scene) -> None:

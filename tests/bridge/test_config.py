@@ -41,6 +41,13 @@ def test_brokers_are_a_url_or_several_with_the_usual_defaults() -> None:
     assert "secret" not in repr(parse_brokers("amqp://u:secret@h"))
 
 
+@pytest.mark.parametrize("password", ["s3cr3t/x", "s3cr3t#x", "s3cr3t?x", "[s3cr3t", "s3cr3t:x/y", "s3cr3t/@"])
+def test_a_mistake_in_a_url_never_shows_the_password(password: str) -> None:
+    said = mistake(f'broker = "amqp://user:{password}@rabbit:port"\n' + PUBLISH)
+    assert "s3cr3t" not in said
+    assert said.startswith(".broker: expected")
+
+
 def test_a_url_may_stand_in_a_file(tmp_path: Path) -> None:
     path = tmp_path / "urls"
     path.write_text("amqp://one\namqp://two\n")

@@ -227,3 +227,28 @@ def test_a_backlog_under_an_old_configuration_is_still_delivered_there(serve: Se
     assert changed.service.stats()["backlog"] == 0
     assert sorted(said(changed.subscriber()).split()) == [b"new", b"old"]
     changed.stop()
+
+
+REQUEST = b"POST /x HTTP/1.1\r\nHost: 127.0.0.1:5680\r\n\r\n"
+
+
+@pytest.mark.parametrize("framing", ["raw", "key-tab", "json"])
+@pytest.mark.parametrize("pieces", [[REQUEST + b'evil\nhello\tevil\n{"body": "evil"}\nhalf'], [REQUEST, b"evil\n"]])
+def test_a_browser_that_is_made_to_post_publishes_nothing(serve: Serve, framing: str, pieces: list[bytes]) -> None:
+    """A web page can post what it likes to any port of its visitor's machine."""
+    served = serve(f'framing = "{framing}"')
+    client = served.publisher()
+    said = b"".join(client.send(piece) for piece in pieces)
+    served.settle(1)
+    assert said.startswith(b"-ERR 1 HTTP ")
+    assert client.gone
+    assert dead(served) == []
+    assert served.service.stats()["accepted"] == 0
+
+
+def test_a_request_line_that_is_not_the_first_is_a_line_like_others(serve: Serve) -> None:
+    served = serve()
+    client = served.publisher()
+    client.send(b"my log\nGET / HTTP/1.1\n")
+    served.settle()
+    assert said(client) == b"+OK 2\n"

@@ -166,3 +166,25 @@ def test_messages_of_a_client_that_leaves_go_to_the_next(serve: Serve) -> None:
     client.send(b"ACK 1\n")
     client.leave()
     assert said(served.subscriber()) == b"1\t2\tb\n"
+
+
+@pytest.mark.parametrize("path", [b"/", b"/" + b"x" * 100])
+def test_a_browser_that_is_made_to_answer_takes_nothing(serve: Serve, path: bytes) -> None:
+    """A web page can post what it likes to any port of its visitor's machine."""
+    served = serve('ack = "client"')
+    publish(served, b"a")
+    client = served.subscriber()
+    assert said(client).endswith(b"\ta\n")
+    assert client.send(b"POST %b HTTP/1.1\r\nHost: localhost\r\n\r\nACK *9\nACK 1\n" % path).startswith(b"-ERR 1 HTTP")
+    assert client.gone
+    served.settle(1)
+    assert left(served) == 1
+
+
+def test_a_browser_is_sent_no_more_once_it_has_asked(serve: Serve) -> None:
+    served = serve()
+    client = served.subscriber()
+    client.send(b"GET / HTTP/1.1\r\n\r\n")
+    assert client.gone
+    publish(served, b"a")
+    assert left(served) == 1

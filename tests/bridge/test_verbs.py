@@ -72,6 +72,19 @@ def test_dead_letters_are_listed_shown_tried_again_and_dropped(served: Served) -
     assert run(served, "bridge dead list") == "no dead letters\n"
 
 
+def test_a_cut_line_is_not_published_unless_it_is_named(served: Served) -> None:
+    send(served, b"nowhere\tone\n")
+    served.service.lanes[0].bury_cut_line(b"hello\ttw", "cut off")
+    served.settle(1)
+    said = run(served, "bridge dead retry --all")
+    assert "1 dead letter on the way again\n1 left: not whole messages." in said
+    served.settle(1)
+    letters = json.loads(run(served, "bridge dead list --json"))["letters"]
+    assert sorted((letter["reason"], letter["attempts"]) for letter in letters) == [("312 NO_ROUTE", 1), ("cut off", 0)]
+    (cut,) = [letter["id"] for letter in letters if letter["reason"] == "cut off"]
+    assert "1 dead letter on the way again\n" in run(served, f"bridge dead retry {cut}")
+
+
 def test_a_paused_bridge_takes_lines_and_publishes_nothing(served: Served) -> None:
     run(served, "bridge pause")
     client = served.publisher()

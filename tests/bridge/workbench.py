@@ -147,7 +147,8 @@ class Workbench:
         making = self.spool.read(lambda file: file.lane_for(ROUTE))
         making.addCallback(rows.append)
         self.finish()
-        self.lane = Lane(rows[1], self.spool, self.clock, confirmed=confirmed, wall=self.clock.seconds)
+        self.lane = Lane(rows[1], self.spool, self.clock, wall=self.clock.seconds)
+        self._confirmed = confirmed
         self.client = Teller()
         self.incoming = Incoming(Rules("raw", 1 << 20, lambda key: True))
         broker: Any = OneWire()
@@ -163,7 +164,7 @@ class Workbench:
     def send(self, *bodies: bytes) -> None:
         """Lines of a client arrive."""
         data = b"".join(body + b"\n" for body in bodies)
-        self.lane.accept(self.incoming.receive(data), len(data), self.client)
+        self.lane.accept(self.incoming.receive(data), len(data), self.client, confirmed=self._confirmed)
         self.client.sent += len(bodies)
 
     def turn(self, seconds: float = 0.0) -> None:

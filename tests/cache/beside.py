@@ -10,7 +10,7 @@ from tests.fakes import MemoryNetwork, configure, result_of, runtime_on
 from tests.servers import HOST, MemcachedServer
 
 CONFIG = '[cache.main]\nlisten_memcached = "127.0.0.1:11211"\n'
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 class Beside:

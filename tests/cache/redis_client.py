@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import hiredis
 
-TIMEOUT = 10.0
+TIMEOUT = 60.0
 
 
 def pack(*words: bytes | str | int) -> bytes:

@@ -97,6 +97,13 @@ def test_viewers_change_nothing(desk: Desk, client: Client, verb: str) -> None:
     assert client.send(b"mg a v t\r\n") == b"VA 1 t-1\r\n1\r\n"
 
 
+def test_what_clients_keep_is_not_for_viewers(desk: Desk, client: Client) -> None:
+    client.send(b"set a 0 0 6\r\nsecret\r\n")
+    refused = desk.run("cache get a", EVE)
+    assert (refused.status, refused.text) == (NOT_PERMITTED, "")
+    assert "secret" in desk.run("cache get a", OPERATOR).text
+
+
 def test_operators_do_not_flush(desk: Desk) -> None:
     assert desk.run("cache flush --yes", OPERATOR).status == NOT_PERMITTED
 

@@ -249,6 +249,7 @@ set a 0 0 99999999999999999999
 get a
 getx a
 stats foo
+stats sizes
 stats detail
 stats detail x
 set a 0 0 4294967297

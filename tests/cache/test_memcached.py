@@ -155,6 +155,14 @@ def test_the_binary_protocol_ends_the_connection() -> None:
     assert house.closed
 
 
+def test_after_the_first_byte_of_a_connection_its_protocol_is_not_asked_again() -> None:
+    for first in (b"mn\r\n", b"get a\r\n", b"set a 0 0 1\r\n1\r\n"):
+        house = House()
+        house.say_shortly(first)
+        assert house.say_shortly(b"\x80\r\n") == b"ERROR\r\n"
+        assert not house.closed
+
+
 def test_a_number_that_gets_shorter_is_not_padded() -> None:
     assert House().say(b"set n 0 0 2\r\n10\r\ndecr n 1\r\nget n\r\n") == b"STORED\r\n9\r\nVALUE n 0 1\r\n9\r\nEND\r\n"
 

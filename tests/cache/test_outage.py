@@ -13,9 +13,9 @@ from tests.integration.test_tls import write_pair
 from tests.netd_process import Netd, running
 from tests.servers import RedisServer, exchange, reserve_port
 
-TIMEOUT = 0.5
-"""Seconds of the daemon's `timeout`."""
-PATIENCE = 10.0
+TIMEOUT = 2
+"""Seconds of the daemon's `timeout`: what comes at once comes sooner, on a slow machine too."""
+PATIENCE = 60.0
 
 CONFIG = """
 [cache.{name}]
@@ -117,7 +117,7 @@ def test_a_frozen_redis_is_an_error_in_time_and_no_reply_goes_to_another_request
         late = [threads.submit(cache.get, key) for key in ("x", "y")]
         assert isinstance(cache.redis.ask("GETRANGE a 0 -1"), Exception)
         assert all(each.result().startswith("SERVER_ERROR ") for each in late)
-    assert time.monotonic() - began < TIMEOUT + 0.5
+    assert time.monotonic() - began < 2 * TIMEOUT
     assert fails(cache) < TIMEOUT
     redis.resume()
     cache.until(cache.works)
@@ -129,7 +129,7 @@ def test_a_slow_redis_fails_what_it_is_too_slow_for_and_nothing_else(cache: Cach
     cache.redis.ask("MSET a 1 b 2")
     direct.send(pack("DEBUG", "SLEEP", "0.2"))
     assert cache.redis.ask("GETRANGE a 0 -1") == b"1", "slow, but in time"
-    direct.send(pack("DEBUG", "SLEEP", "1"))
+    direct.send(pack("DEBUG", "SLEEP", 2 * TIMEOUT))
     time.sleep(0.05)
     cache.redis.send(pack("GETRANGE", "a", "0", "-1") + pack("GETRANGE", "b", "0", "-1"))
     assert isinstance(cache.redis.read(), Exception)
@@ -177,7 +177,7 @@ def test_killed_links_are_made_anew(cache: Cache, redis: RedisServer) -> None:
     for value in ("2", "3"):
         cache.until(lambda: cache.redis.ask("GET b") == b"1" or True)
         direct.ask("SET", "b", value)
-        assert cache.until(lambda value=value: cache.redis.ask("GET b") == value.encode()) < 0.1 + TIMEOUT  # type: ignore[misc]
+        assert cache.until(lambda value=value: cache.redis.ask("GET b") == value.encode()) < TIMEOUT  # type: ignore[misc]
     direct.close()
 
 
@@ -253,7 +253,7 @@ def test_an_acl_user_with_a_password_of_strange_characters_a_database_and_a_unix
         direct.close()
 
 
-def test_tls_to_a_redis_whose_authority_is_known_and_to_no_other(
+def test_tls_to_a_redis_whose_authority_and_name_are_known_and_to_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authority = write_pair(tmp_path, "authority", None)
@@ -264,10 +264,14 @@ def test_tls_to_a_redis_whose_authority_is_known_and_to_no_other(
         port = reserved.getsockname()[1]
         more = ["--tls-port", str(port), *keys, "--tls-ca-cert-file", f"{tmp_path}/authority.pem"]
         with RedisServer(*more, "--tls-auth-clients", "no") as redis:
-            for known, works in (("authority", True), ("stranger", False)):
+            for known, host, why in (
+                ("authority", "localhost", ""),
+                ("stranger", "localhost", "certificate verify failed"),
+                ("authority", "127.0.0.1", "the certificate that Redis shows is for another host name"),
+            ):
                 monkeypatch.setenv("SSL_CERT_FILE", f"{tmp_path}/{known}.pem")
-                with cache_of(tmp_path, f'store = "rediss://localhost:{port}"') as cache:
-                    if works:
+                with cache_of(tmp_path, f'store = "rediss://{host}:{port}"') as cache:
+                    if not why:
                         assert cache.works()
                         redis.kill()
                         assert fails(cache) < TIMEOUT
@@ -275,13 +279,14 @@ def test_tls_to_a_redis_whose_authority_is_known_and_to_no_other(
                         cache.until(cache.works)
                     else:
                         assert fails(cache) < TIMEOUT
+                        assert cache.get() == f"SERVER_ERROR TLS: {why}\r\nMN\r\n"
 
 
 # --- while it is away
 
 
 def test_old_values_are_served_for_a_while_if_that_is_asked_for(tmp_path: Path, redis: RedisServer) -> None:
-    with cache_of(tmp_path, f'store = "{redis.url}"', "serve_stale = 2") as cache:
+    with cache_of(tmp_path, f'store = "{redis.url}"', "serve_stale = 5") as cache:
         assert cache.works()
         cache.until(lambda: cache.get() == cache.get())
         time.sleep(0.5)

@@ -14,6 +14,7 @@ from netd.cache.redis_commands import RedisCommands
 from netd.cache.redis_words import glob
 from netd.cache.resp import encode
 from tests.cache.redis_client import RedisClient, pack, split
+from tests.pace import slowness
 from tests.servers import RedisServer
 
 
@@ -154,7 +155,7 @@ def test_patterns_match_what_they_match_in_redis(real: RedisClient, pattern: byt
 def test_a_pattern_of_many_stars_takes_no_longer_than_a_plain_one() -> None:
     began = time.process_time()
     assert not glob(b"*a" * 200 + b"b").fullmatch(b"a" * 5000)
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 1 * slowness()
 
 
 def test_scan_from_start_to_end_sees_every_key_although_others_come_and_go() -> None:

@@ -1,11 +1,13 @@
 """A Redis client's session on the embedded store: who it is, in which protocol, and whether it may."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis as redis_py
 
+from netd.cache.redis_login import MOST_WRONG
 from netd.passwords import hash_password
 from tests.cache.redis_client import RedisClient, pack
 from tests.netd_process import Netd, running
@@ -137,6 +139,23 @@ def test_others_are_served_while_passwords_are_checked(netd: Netd, client: Redis
         stranger.send(pack("AUTH", "app", "wrong") * 5)
     assert client.ask("PING") == b"PONG"
     assert all(str(stranger.read()) == WRONGPASS for stranger in strangers for _ in range(5))
+
+
+def test_a_client_that_guesses_is_closed(stranger: RedisClient) -> None:
+    stranger.send(pack("AUTH", "app", "wrong") * (MOST_WRONG + 3) + pack("AUTH", "app", "secret") + pack("SET", "a", 1))
+    said = [str(stranger.read()) for _ in range(MOST_WRONG)]
+    assert said == [WRONGPASS] * MOST_WRONG
+    rest: list[str] = []
+    with contextlib.suppress(EOFError):
+        rest.extend(iter(lambda: str(stranger.read()), None))
+    assert set(rest) <= {NOAUTH}
+
+
+def test_a_password_that_is_right_makes_up_for_wrong_ones(stranger: RedisClient) -> None:
+    wrong = ["AUTH app wrong"] * (MOST_WRONG - 1)
+    said = stranger.ask_all(*wrong, "AUTH app secret", *wrong, "PING")
+    assert said[MOST_WRONG - 1] == b"OK"
+    assert said[-1] == b"PONG"
 
 
 def test_the_limits_for_strangers_end_with_the_login(stranger: RedisClient) -> None:

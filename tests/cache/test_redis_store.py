@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import product
 from pathlib import Path
 
@@ -244,20 +245,102 @@ def test_reads_of_every_kind_are_hits_of_the_near_cache(caches: dict[str, Cache]
     cache = caches["near"]
     cache.memcached("set a 7 0 1\n1\n")
     assert cache.memcached("get a\n") == "VALUE a 7 1\n1\nEND\n"
-
-    def asked() -> str:
-        return str(re.findall(r"cmdstat_get:calls=(\d+)", str(cache.direct.ask("INFO commandstats"))))
-
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while True:
-        before = asked()
+        before = _gets(cache)
         unique = cache.memcached("gets a\n").split()[4]
         assert cache.memcached("mg a v f c\n") == f"VA 1 f7 c{unique}\n1\n"
         assert cache.redis.ask("MGET a a") == [b"1", b"1"]
         assert cache.redis.ask_all("GET a", "PING") == [b"1", b"PONG"]
-        if asked() == before:
+        if _gets(cache) == before:
             return
         assert time.monotonic() < deadline, "they are asked of Redis every time"
+
+
+TOUCHING = {
+    "SET a 2": [b"2"],
+    "DEL a": [None],
+    "UNLINK a": [None],
+    "GETDEL a": [None],
+    "GETSET a 2": [b"2"],
+    "SETEX a 9 2": [b"2"],
+    "PSETEX a 9000 2": [b"2"],
+    "PEXPIRE a 0": [None],
+    "MSET b 2 a 2": [b"2"],
+    "RENAME b a": [b"0"],
+    "RENAME a b": [None],
+    "COPY b a REPLACE": [b"0"],
+    "BITOP NOT a none": [None],
+    "SUNIONSTORE a none": [None],
+    "SETRANGE a 1 x": [b"1x"],
+    "APPEND a x": [b"1x"],
+    "INCR a": [b"2"],
+    "INCRBYFLOAT a 1": [b"2"],
+    "SORT none STORE a": [None],
+}
+"""Commands that change a key, and what it is behind them; b is 0 before."""
+
+
+@pytest.mark.parametrize("command", TOUCHING)
+def test_a_key_that_a_command_changes_is_read_anew_behind_it(caches: dict[str, Cache], command: str) -> None:
+    """Redis tells nobody of what netd itself has changed: netd must know from the command which keys these are."""
+    cache = caches["near"]
+    cache.redis.ask("MSET a 1 b 0")
+    _until_it_is_a_hit(cache, "a", b"1")
+    assert cache.redis.ask_all(command, "GET a")[1:] == TOUCHING[command]
+
+
+def _until_it_is_a_hit(cache: Cache, key: str, value: bytes) -> None:
+    deadline = time.monotonic() + 10
+    while True:
+        assert cache.redis.ask("GET", key) == value
+        before = _gets(cache)
+        assert cache.redis.ask("GET", key) == value
+        if _gets(cache) == before:
+            return
+        assert time.monotonic() < deadline, "it is asked of Redis every time"
+
+
+def _gets(cache: Cache) -> str:
+    return str(re.findall(r"cmdstat_get:calls=(\d+)", str(cache.direct.ask("INFO commandstats"))))
+
+
+@pytest.mark.parametrize("name", ["near", "prefixed"])
+def test_what_others_write_is_seen_and_costs_only_the_hits_of_its_key(caches: dict[str, Cache], name: str) -> None:
+    cache = caches[name]
+    cache.direct.ask("FLUSHALL")
+    for key in ("a", "b"):
+        cache.direct.ask("SET", cache.prefix + key, "old")
+        _until_it_is_a_hit(cache, key, b"old")
+    assert cache.direct.ask("SET", f"{cache.prefix}a", "new") == b"OK"
+    deadline = time.monotonic() + 5
+    while cache.redis.ask("GET a") != b"new":
+        assert time.monotonic() < deadline
+    before = _gets(cache)
+    assert cache.redis.ask("GET b") == b"old"
+    assert _gets(cache) == before
+
+
+def test_redis_is_asked_to_tell_of_keys_under_the_prefix_alone_on_one_connection(tmp_path: Path) -> None:
+    more = 'key_prefix = "app:"'
+    with ExitStack() as stack:
+        redis = stack.enter_context(RedisServer())
+        monitor, direct = RedisClient(redis.port), RedisClient(redis.port)
+        assert monitor.ask("MONITOR") == b"OK"
+        netd = stack.enter_context(running(tmp_path, SERVICE.format(name="main", url=redis.url, more=more)))
+        cache = Cache(netd, "main", redis, "app:")
+        cache.direct.ask("SET app:a 1")
+        for flag in ("t", "P"):  # the connection that is tracked, the one that is told
+            _until_it_is_a_hit(cache, "a", b"1")
+            line = ""
+            while '"TRACKING" "ON"' not in line:
+                line = str(monitor.read())
+            assert '"BCAST" "NOLOOP" "PREFIX" "app:"' in line
+            clients = str(direct.ask("CLIENT LIST"))
+            assert len(re.findall(r" flags=\w*t", clients)) == 1
+            [number] = re.findall(rf"id=(\d+) [^\\]* flags=\w*{flag}", clients)
+            assert direct.ask("CLIENT", "KILL", "ID", number) == 1
+            netd.wait_until(lambda: cache.redis.ask("GET a") == b"1", "the link again")
 
 
 def test_other_types_are_passed_through(cache: Cache) -> None:
@@ -298,11 +381,25 @@ def test_a_flush_forgets_what_is_under_the_prefix_and_nothing_else(cache: Cache)
     assert cache.memcached("get k1\n") == "END\n"
     assert cache.direct.ask("DBSIZE") == (1 if cache.prefix else 0)
     assert cache.memcached("set a 0 0 1\n1\nflush_all 1\nget a\n") == "STORED\nOK\nVALUE a 0 1\n1\nEND\n"
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while cache.memcached("get a\n") != "END\n":
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert cache.redis.ask("FLUSHALL") == b"OK"
+
+
+@pytest.mark.parametrize("protocol", ["memcached", "redis"])
+def test_what_is_asked_behind_a_flush_sees_nothing_from_before_it(cache: Cache, protocol: str) -> None:
+    keys = [f"k{number}" for number in range(3000)]
+    for start in range(0, len(keys), 500):
+        cache.redis.ask("MSET", *(word for key in keys[start : start + 500] for word in (key, "old")))
+    if protocol == "memcached":
+        asked = "".join(f"get {key}\n" for key in keys)
+        said = cache.memcached("set new 0 0 1\n1\nflush_all\n" + asked + "set new 0 0 1\n2\nget new\n")
+        assert said == "STORED\nOK\n" + "END\n" * len(keys) + "STORED\nVALUE new 0 1\n2\nEND\n"
+    else:
+        replies = cache.redis.ask_all("SET new 1", "flushall", *(f"GET {key}" for key in keys), "SET new 2", "GET new")
+        assert replies == [b"OK", b"OK", *[None] * len(keys), b"OK", b"2"]
 
 
 def test_scan_shows_keys_as_clients_name_them(cache: Cache) -> None:

@@ -1,5 +1,7 @@
 """The codec of the redis port: what Redis's own parser takes and refuses, however the bytes are cut."""
 
+import contextlib
+import time
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from netd.cache.batch import Batch
 from netd.cache.layout import keep
 from netd.cache.requests import OK, STORED, Answer, Command, Problem, Reply
-from netd.cache.resp import ProtocolError, Requests, RespCodec, Switched, encode, split_words
+from netd.cache.resp import LONGEST_LINE, ProtocolError, Requests, RespCodec, Switched, encode, split_words
 
 BUDGET = 1 << 20
 
@@ -157,9 +159,9 @@ REFUSED = {
     b"*1\r\n$-1\r\n": b"invalid bulk length",
     b"*1\r\n$2000000\r\n": b"invalid bulk length",
     b"*1\r\n$1x\r\n": b"invalid bulk length",
-    b"*" + b"1" * 70_000: b"too big mbulk count string",
-    b"*1\r\n$" + b"1" * 70_000: b"too big bulk count string",
-    b"x" * 70_000: b"too big inline request",
+    b"*" + b"1" * 70000: b"too big mbulk count string",
+    b"*1\r\n$" + b"1" * 70000: b"too big bulk count string",
+    b"x" * 70000: b"too big inline request",
     b'GET "a\r\n': b"unbalanced quotes in request",
     b'GET "a"b\r\n': b"unbalanced quotes in request",
 }
@@ -216,6 +218,36 @@ INLINE = {
 @pytest.mark.parametrize("line", INLINE, ids=repr)
 def test_inline_requests_are_split_as_redis_splits_them(line: bytes) -> None:
     assert split_words(line) == INLINE[line]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'"' + b"\\x41" * 20,
+        b'"' + b'\\"' * 32_000,
+        b"'" + b"\\'" * 32_000,
+        b"x" * 65_000,
+    ],
+    ids=["escapes", "escaped quotes", "escaped single quotes", "one word"],
+)
+def test_no_inline_request_takes_long(line: bytes) -> None:
+    """Quotes that were never closed once doubled the time with each escape: forty of them hung the daemon."""
+    began = time.process_time()
+    for _ in range(40):
+        with contextlib.suppress(ProtocolError):
+            split_words(line)
+    assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize("line", [b"'a\\' b", b"'a\\'", b'"a\\" b', b'"a\\x4'])
+def test_an_escaped_quote_closes_nothing(line: bytes) -> None:
+    with pytest.raises(ProtocolError, match="unbalanced"):
+        split_words(line)
+
+
+def test_a_number_that_is_too_long_is_refused_alike_however_it_is_cut() -> None:
+    data = b"*" + b"1" * (LONGEST_LINE + 2) + b"\r\n"
+    assert requests_of([data]) == requests_of([data[:7000], data[7000:]]) == requests_of([data[:-2], data[-2:]])
 
 
 def test_a_request_that_asks_nothing_has_no_reply() -> None:

@@ -1,12 +1,14 @@
 """How answers look: tables that fit, colours that mean something, units that people read."""
 
+from time import process_time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from wcwidth import strip_sequences, wcswidth
 
 from netd.console.output import wants_colour
-from netd.console.table import Cell, Column, Line, Part, Table, render
+from netd.console.table import LONGEST_TEXT, Cell, Column, Line, Part, Table, render
 from netd.console.text import plural, printable, show_bytes, show_count, show_duration
 
 
@@ -68,6 +70,24 @@ def test_lines_wrap_are_cut_or_stay_whole() -> None:
         "cut here and not fu…",
         "whole whole whole whole whole",
     ]
+
+
+@pytest.mark.parametrize("character", ["x", "é", "\x1b", "漢"])
+def test_a_key_of_a_million_characters_does_not_hold_the_daemon_up(character: str) -> None:
+    made = Table([Column("SEEN", right=True), Column("KEY")])
+    made.add("1", character * 1_000_000)
+    before = process_time()
+    shown = render([made, character * 1_000_000, Line([Cell(character * 1_000_000)])], 80, colour=False)
+    assert process_time() - before < 1.5
+    assert shown.count("…") == 3
+    assert len(shown) < 12 * LONGEST_TEXT
+
+
+@given(st.text("ab \u0301漢é", max_size=300), st.integers(20, 60))
+def test_a_long_word_is_broken_and_nothing_of_it_is_lost(text: str, width: int) -> None:
+    lines = render([text], width, colour=False).splitlines()
+    assert "".join("".join(lines).split()) == "".join(text.split())
+    assert all(wcswidth(line) <= width for line in lines)
 
 
 @given(

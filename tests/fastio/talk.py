@@ -15,7 +15,7 @@ from zope.interface import implementer
 from netd.fastio.reactor import FastReactor
 
 REACTORS = [FastReactor, EPollReactor]
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 """Seconds after which a test whose connections have not ended is given up."""
 
 Doing = Callable[[Any], object]

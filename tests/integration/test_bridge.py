@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.test_reload import reload
 from tests.netd_process import NETDCTL, TWISTD, Netd, running
 from tests.sabotage import sabotaged
 from tests.strace import TRACE, early_replies
@@ -310,3 +311,32 @@ def test_a_bridge_that_was_drained_publishes_again_once_it_is_resumed(tmp_path: 
             client.sendall(b"back\n")
             assert read_until(client, b"+OK 1\n")
         assert take(subscribe, 1) == [b"back"]
+
+
+def test_a_reload_adds_changes_and_removes_ports_while_lines_go_on(tmp_path: Path) -> None:
+    before = BRIDGE.format(settings="")
+    with running(tmp_path, before) as netd, connect(port_in(netd)) as early, connect(port_out(netd)) as reader:
+        early.sendall(b"before\n")
+        assert read_until(early, b"+OK 1\n")
+        assert reader.recv(100) == b"before\n"
+        after = before.replace('routing_key = "hello"', 'routing_key = "other"')
+        after = after.partition("[bridge.main.subscribe.hello]")[0]
+        after += '[bridge.main.publish.more]\nlisten = "127.0.0.1:0"\nrouting_key = "more"\nreply = "confirmed"\n'
+        for queue in ("other", "more"):
+            after += f'[bridge.main.subscribe.{queue}]\nlisten = "127.0.0.1:0"\nqueue = "{queue}"\n'
+        assert reload(netd, after) == "reloaded: changed bridge.main"
+        assert reader.recv(100) == b"", "its port is gone"
+        more, out_other, out_more = (netd.port("bridge.main", index) for index in (2, 3, 4))
+        for port, line in ((port_in(netd), b"to other\n"), (more, b"to more\n")):
+            with connect(port) as client:
+                client.sendall(line)
+                assert read_until(client, b"\n") == b"+OK 1\n"
+        early.sendall(b"as it began\n")
+        assert read_until(early, b"+OK 2\n")
+        assert take(out_other, 1) == [b"to other"]
+        assert take(out_more, 1) == [b"to more"]
+        assert reload(netd, before) == "reloaded: changed bridge.main"
+        assert take(netd.port("bridge.main", 5), 1) == [b"as it began"]
+        refused = reload(netd, netd.config.read_text().replace("[bridge.main]", '[bridge.main]\nheartbeat = "5s"'))
+        assert refused.startswith("not reloaded: ")
+        assert refused.endswith("bridge.main: heartbeat: needs a restart")

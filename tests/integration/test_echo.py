@@ -10,7 +10,7 @@ from tests.netd_process import Netd
 
 
 def connect(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=20)
+    return socket.create_connection(("127.0.0.1", port), timeout=60)
 
 
 def read(client: socket.socket, size: int) -> bytes:
@@ -23,7 +23,7 @@ def read(client: socket.socket, size: int) -> bytes:
 def test_nc_that_half_closes_gets_its_answer_every_time(netd: Netd) -> None:
     command = ["nc", "-N", "127.0.0.1", str(netd.port("echo.plain"))]
     answers = [
-        subprocess.run(command, input=b"hi", capture_output=True, timeout=20, check=True).stdout for _ in range(100)
+        subprocess.run(command, input=b"hi", capture_output=True, timeout=60, check=True).stdout for _ in range(100)
     ]
     assert answers == [b"hi"] * 100
 
@@ -31,7 +31,7 @@ def test_nc_that_half_closes_gets_its_answer_every_time(netd: Netd) -> None:
 def test_upper_answers_in_upper_case(netd: Netd) -> None:
     command = ["nc", "-N", "127.0.0.1", str(netd.port("echo.upper"))]
     text = "a1\N{LATIN SMALL LETTER U WITH DIAERESIS}\xff\n".encode("latin-1")
-    answer = subprocess.run(command, input=text, capture_output=True, timeout=20, check=True).stdout
+    answer = subprocess.run(command, input=text, capture_output=True, timeout=60, check=True).stdout
     assert answer == b"A1\xfc\xff\n"
 
 
@@ -87,7 +87,7 @@ GREENLETS = """
 import gevent.monkey; gevent.monkey.patch_all()
 import gevent, socket, sys
 def talk(number):
-    with socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=60) as client:
         for turn in range(5):
             message = b"%06d" % (number + turn)
             client.sendall(message)
@@ -97,14 +97,14 @@ def talk(number):
             assert heard == message
         return True
 jobs = [gevent.spawn(talk, number) for number in range(1000)]
-gevent.joinall(jobs, timeout=30)
+gevent.joinall(jobs, timeout=60)
 print(sum(job.value is True for job in jobs))
 """
 
 
 def test_a_thousand_greenlets_at_once(netd: Netd) -> None:
     command = [sys.executable, "-c", GREENLETS, str(netd.port("echo.plain"))]
-    done = subprocess.run(command, capture_output=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, timeout=90, check=True)
     assert int(done.stdout) == 1000, done.stderr.decode()
 
 

@@ -66,7 +66,7 @@ def via(request: pytest.FixtureRequest, netd: Netd, targets: dict[str, str]) -> 
 
 
 def connect(port: int, host: str) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(host, 0))
+    return socket.create_connection(("127.0.0.1", port), timeout=60, source_address=(host, 0))
 
 
 def say(client: socket.socket) -> bytes:

@@ -8,18 +8,24 @@ from pathlib import Path
 import pytest
 
 from tests.netd_process import Netd, running
+from tests.pace import slowness
+from tests.servers import RedisServer
 
 PLAIN = '[echo.plain]\nlisten = "127.0.0.1:0"\n'
 MANY = 2000
 MEMORY_OF_ONE = 2500
 """Bytes resident for each idle connection, its place in the table included."""
 
+CACHE = '[cache.main]\nlisten_memcached = "127.0.0.1:0"\nlisten_redis = "127.0.0.1:0"\n'
+MEMORY_OF_A_CACHE_CLIENT = 3000
+"""The same for a cache's, with its codec and its session."""
+
 START_CPU = 0.7
 """Seconds of processor time until ready with echo alone; what else runs on the machine does not count."""
 
 
 def connect(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=20)
+    return socket.create_connection(("127.0.0.1", port), timeout=60)
 
 
 def says(client: socket.socket, data: bytes) -> bytes:
@@ -28,6 +34,11 @@ def says(client: socket.socket, data: bytes) -> bytes:
         return client.recv(len(data))
     except ConnectionError:
         return b""
+
+
+def asks(client: socket.socket, request: bytes, reply: bytes) -> bool:
+    client.sendall(request)
+    return client.recv(len(reply)) == reply
 
 
 def test_an_idle_connection_costs_little_memory(directory: Path) -> None:
@@ -42,6 +53,27 @@ def test_an_idle_connection_costs_little_memory(directory: Path) -> None:
         assert (netd.rss() - before) / (MANY - 100) < MEMORY_OF_ONE
 
 
+@pytest.mark.parametrize("store", ["embedded", "redis"])
+@pytest.mark.parametrize(
+    ("index", "request_", "reply"), [(0, b"get a\r\n", b"END\r\n"), (1, b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n", b"$-1\r\n")]
+)
+def test_an_idle_client_of_a_cache_costs_little_memory(
+    directory: Path, store: str, index: int, request_: bytes, reply: bytes
+) -> None:
+    limits = f"max_connections = {MANY + 10}\nmax_connections_per_host = 0\n"
+    with ExitStack() as stack:
+        if store == "redis":
+            limits += f'store = "{stack.enter_context(RedisServer()).url}"\n'
+        netd = stack.enter_context(running(directory, CACHE + limits))
+        port = netd.port("cache.main", index)
+        for _ in range(100):
+            assert asks(stack.enter_context(connect(port)), request_, reply)
+        before = netd.rss()
+        for _ in range(MANY - 100):
+            assert asks(stack.enter_context(connect(port)), request_, reply)
+        assert (netd.rss() - before) / (MANY - 100) < MEMORY_OF_A_CACHE_CLIENT
+
+
 def test_echo_alone_is_ready_soon(tmp_path: Path) -> None:
     spent = []
     for attempt in range(3):
@@ -49,9 +81,9 @@ def test_echo_alone_is_ready_soon(tmp_path: Path) -> None:
         directory.mkdir()
         with running(directory, PLAIN) as netd:
             spent.append(netd.cpu())
-        if spent[-1] < START_CPU:
-            break
-    assert min(spent) < START_CPU
+        if spent[-1] < START_CPU * slowness():
+            return
+    pytest.fail(f"used {spent} seconds, on a machine that is {slowness():.1f} times slower than the one of the figure")
 
 
 def test_keepalive_is_on_unless_turned_off(directory: Path) -> None:
@@ -64,7 +96,7 @@ def test_keepalive_is_on_unless_turned_off(directory: Path) -> None:
 def timer_of(netd: Netd, client: socket.socket) -> str:
     """Which timer runs on the daemon's side of a connection, once all is acknowledged: 02 is keepalive (proc(5))."""
     wanted = f":{netd.port('echo.plain'):04X}", f":{client.getsockname()[1]:04X}"
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while True:
         for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
             fields = line.split()
@@ -72,12 +104,6 @@ def timer_of(netd: Netd, client: socket.socket) -> str:
                 timer = fields[5][:2]
                 if timer != "01" or time.monotonic() > deadline:
                     return timer
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        return int(other.getsockname()[1])
 
 
 def test_behind_haproxy_clients_are_served_and_the_limit_holds(directory: Path, free_port: int) -> None:

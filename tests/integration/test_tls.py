@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from OpenSSL import SSL
 
 from tests.netd_process import Netd, running
 
@@ -74,7 +75,14 @@ def netd(directory: Path) -> Iterator[Netd]:
 
 
 def connect(
-    netd: Netd, directory: Path, service: str, *, index: int = 0, show: str = "", version: ssl.TLSVersion | None = None
+    netd: Netd,
+    directory: Path,
+    service: str,
+    *,
+    index: int = 0,
+    show: str = "",
+    version: ssl.TLSVersion | None = None,
+    ciphers: str = "",
 ) -> ssl.SSLSocket:
     context = ssl.create_default_context(cafile=str(directory / "authority.pem"))
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
@@ -83,7 +91,9 @@ def connect(
     if version is not None:
         context.minimum_version = version
         context.maximum_version = version
-    plain = socket.create_connection(("127.0.0.1", netd.port(service, index)), timeout=10)
+    if ciphers:
+        context.set_ciphers(ciphers)
+    plain = socket.create_connection(("127.0.0.1", netd.port(service, index)), timeout=60)
     try:
         return context.wrap_socket(plain, server_hostname="localhost")
     except BaseException:
@@ -106,6 +116,36 @@ def test_a_megabyte_comes_back_through_tls(netd: Netd, directory: Path, version:
 def test_tls_below_1_2_is_refused(netd: Netd, directory: Path) -> None:
     with pytest.warns(DeprecationWarning, match="TLSv1_1"), pytest.raises(ssl.SSLError):
         connect(netd, directory, "echo.tls", version=ssl.TLSVersion.TLSv1_1)
+
+
+@pytest.mark.parametrize("ciphers", ["ECDHE+AESGCM", "ECDHE+CHACHA20"])
+def test_sealed_ciphers_with_keys_made_anew_are_served(netd: Netd, directory: Path, ciphers: str) -> None:
+    with connect(netd, directory, "echo.tls", version=ssl.TLSVersion.TLSv1_2, ciphers=ciphers) as client:
+        assert client.version() == "TLSv1.2"
+
+
+@pytest.mark.parametrize("ciphers", ["ECDHE-ECDSA-AES256-SHA384", "ECDHE-ECDSA-AES128-SHA"])
+def test_other_ciphers_are_refused(netd: Netd, directory: Path, ciphers: str) -> None:
+    with pytest.raises(ssl.SSLError):
+        connect(netd, directory, "echo.tls", version=ssl.TLSVersion.TLSv1_2, ciphers=ciphers)
+
+
+def test_a_client_cannot_renegotiate(netd: Netd) -> None:
+    """Each time would cost the server a key exchange, and the client next to nothing."""
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_max_proto_version(SSL.TLS1_2_VERSION)
+    with socket.create_connection(("127.0.0.1", netd.port("echo.tls"))) as plain:
+        client = SSL.Connection(context, plain)
+        client.set_connect_state()
+        client.do_handshake()
+        assert client.renegotiate()
+        with pytest.raises(SSL.Error, match="no renegotiation"):
+            client.do_handshake()
+
+
+def test_nothing_is_compressed(netd: Netd, directory: Path) -> None:
+    with connect(netd, directory, "echo.tls", version=ssl.TLSVersion.TLSv1_2) as client:
+        assert client.compression() is None
 
 
 def test_a_client_certificate_of_the_right_authority_is_let_in(netd: Netd, directory: Path) -> None:
@@ -135,7 +175,7 @@ def test_an_idle_tls_connection_is_closed(netd: Netd, directory: Path) -> None:
 
 
 def test_a_client_that_talks_plain_text_is_let_go_without_a_traceback(netd: Netd) -> None:
-    with socket.create_connection(("127.0.0.1", netd.port("echo.tls")), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", netd.port("echo.tls")), timeout=60) as client:
         client.sendall(b"hello in plain text\n")
         assert client.recv(100)[:1] in {b"", b"\x15"}
     assert not [event for event in netd.events if event["level"] in {"error", "critical"}]
@@ -172,7 +212,7 @@ def test_a_client_that_offers_protocols_is_served(netd: Netd, directory: Path) -
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.set_alpn_protocols(["h2", "http/1.1"])
     with (
-        socket.create_connection(("127.0.0.1", netd.port("echo.tls")), timeout=20) as plain,
+        socket.create_connection(("127.0.0.1", netd.port("echo.tls")), timeout=60) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as client,
     ):
         assert client.selected_alpn_protocol() is None

@@ -19,6 +19,7 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCKS = {
     "requirements.lock": "build",
     "requirements-dev.lock": "dev",
+    "requirements-fuzz.lock": "fuzz",
     "requirements-bench.lock": "bench",
 }
 """Each lock file and the dependency group that it holds beside the runtime."""

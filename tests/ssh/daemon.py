@@ -41,10 +41,10 @@ admins = { argv = ["true"], role = "admin" }
 class Sshd:
     """A running daemon, and files that clients use."""
 
-    def __init__(self, netd: Netd, directory: Path) -> None:
+    def __init__(self, netd: Netd, directory: Path, port: int = 0) -> None:
         self.netd = netd
         self.directory = directory
-        self.port = netd.port("ssh.console")
+        self.port = port or netd.port("ssh.console")
 
     def key(self, kind: str) -> Path:
         """A private key that logs in."""
@@ -54,7 +54,7 @@ class Sshd:
     def known_hosts(self) -> Path:
         """A file that knows the host."""
         public = (self.directory / "state/ssh.console/ssh_host_ed25519_key.pub").read_text()
-        path = self.directory / "known_hosts"
+        path = self.directory / f"known_hosts.{self.port}"
         path.write_text(f"[127.0.0.1]:{self.port} {public}")
         return path
 
@@ -95,17 +95,21 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(work)
 
 
-@contextmanager
-def serving(directory: Path, settings: str = "", commands: str = COMMANDS, more: str = "") -> Iterator[Sshd]:
-    """A daemon with user ops (by key or password) and viewer (by key)."""
+def write_keys(directory: Path) -> None:
+    """A key of each kind that logs in, unless it is there, and the file that lets it."""
     for kind in KINDS:
         path = directory / f"id_{kind}"
         if not path.exists():
             bits = ["-b", "2048"] if kind == "rsa" else []
             subprocess.run(["ssh-keygen", "-q", "-t", kind, *bits, "-N", "", "-f", path], check=True)
-    lines = "".join((directory / f"id_{kind}.pub").read_text() for kind in KINDS)
-    (directory / "keys").write_text(lines)
-    (directory / "forced.keys").write_text(f'restrict,command="whoami" {lines}')
+    (directory / "keys").write_text("".join((directory / f"id_{kind}.pub").read_text() for kind in KINDS))
+
+
+@contextmanager
+def serving(directory: Path, settings: str = "", commands: str = COMMANDS, more: str = "") -> Iterator[Sshd]:
+    """A daemon with user ops (by key or password) and viewer (by key)."""
+    write_keys(directory)
+    (directory / "forced.keys").write_text(f'restrict,command="whoami" {(directory / "keys").read_text()}')
     (directory / "hash").write_text(hash_password(PASSWORD))
     config = f"""
 [daemon]

@@ -3,6 +3,7 @@
 import base64
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_short_rsa_keys_are_refused() -> None:
         ("cert-authority " + AUTHORIZED, "cert-authority is not understood"),
         ('environment="A=b" ' + AUTHORIZED, "environment is not understood"),
         ('from="db.example.org" ' + AUTHORIZED, "looks up no names"),
-        ('from="10.0.0.0/33" ' + AUTHORIZED, "not a network"),
+        ('from="10.0.0.0/33" ' + AUTHORIZED, "not an address or a network"),
         ('expiry-time="tomorrow" ' + AUTHORIZED, "YYYYMMDD"),
         ('expiry-time="20261332" ' + AUTHORIZED, "YYYYMMDD"),
         ('command="unfinished ' + AUTHORIZED, "neither a key nor options"),
@@ -114,6 +115,10 @@ def options(text: str) -> AuthorizedKey:
         ("2001:db8::/32", "2001:db8::1", True),
         ("!10.0.0.1", "10.0.0.2", False),
         ("10.0.0.1", "", False),
+        ("*,!2001:DB8::1", "2001:db8::1", False),
+        ("*,!2001:db8:0:0:0:0:0:1", "2001:db8::1", False),
+        ("*,!::ffff:10.0.0.1", "10.0.0.1", False),
+        ("2001:DB8:*", "2001:db8::1", True),
     ],
 )
 def test_from_says_where_a_key_may_be_used(sources: str, host: str, *, allowed: bool) -> None:
@@ -126,6 +131,20 @@ def test_expiry_time_says_how_long() -> None:
     assert not key.allows("10.0.0.1", NOW + timedelta(hours=1))
     assert options('expiry-time="20261123120001Z"').allows("", NOW)
     assert not options('expiry-time="20261122"').allows("", NOW)
+
+
+@pytest.mark.parametrize("zone", ["EST5", "JST-9", "UTC0"])
+def test_a_time_that_the_time_zone_moves_out_of_the_calendar_lets_nobody_in(
+    zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as environment:
+        environment.setenv("TZ", zone)
+        time.tzset()
+        for moment in ("00010101", "99991231235959"):
+            keys, complaints = parse_file(f'expiry-time="{moment}" {AUTHORIZED}'.encode())
+            assert len(keys) + len(complaints) == 1
+            assert all("YYYYMMDD" in complaint for complaint in complaints)
+    time.tzset()
 
 
 def test_options_are_read_with_their_quotes() -> None:

@@ -120,7 +120,7 @@ def test_a_bcrypt_hash_lets_in_too(tmp_path: Path) -> None:
 def test_a_wrong_password_and_an_unknown_user_are_refused_alike(sshd: Sshd) -> None:
     for user, password in (("ops", "wrong"), ("nobody", PASSWORD), ("forced", PASSWORD)):
         transport = paramiko.Transport(("127.0.0.1", sshd.port))
-        transport.start_client(timeout=20)
+        transport.start_client(timeout=60)
         with pytest.raises(paramiko.AuthenticationException) as refusal:
             transport.auth_password(user, password)
         assert "Authentication failed" in str(refusal.value)

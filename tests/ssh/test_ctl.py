@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import pty
 import subprocess
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from netd import passwords
 from tests.netd_process import NETDCTL
 from tests.ssh.service import AUTHORIZED
+from tests.terminal import on_a_terminal
 
 
 def netdctl(*words: str | Path, text: str = "") -> subprocess.CompletedProcess[str]:
@@ -32,19 +32,16 @@ def test_no_password_is_a_mistake() -> None:
 
 def test_on_a_terminal_the_password_is_asked_for_twice_and_not_shown() -> None:
     shown = b""
-    child, terminal = pty.fork()
-    if not child:
-        os.execv(NETDCTL, [str(NETDCTL), "hash-password"])
-    for prompt in (b"Password: ", b"Again: ", b"\r\n$argon2id$"):
-        while prompt not in shown:
-            shown += os.read(terminal, 1024)
-        if prompt.endswith(b": "):
-            os.write(terminal, b"battery staple\n")
-    with contextlib.suppress(OSError):  # EIO: the child is gone
-        while more := os.read(terminal, 1024):
-            shown += more
-    os.close(terminal)
-    assert os.waitpid(child, 0)[1] == 0
+    with on_a_terminal([NETDCTL, "hash-password"]) as (asking, terminal):
+        for prompt in (b"Password: ", b"Again: ", b"\r\n$argon2id$"):
+            while prompt not in shown:
+                shown += os.read(terminal, 1024)
+            if prompt.endswith(b": "):
+                os.write(terminal, b"battery staple\n")
+        with contextlib.suppress(OSError):  # EIO: the child is gone
+            while more := os.read(terminal, 1024):
+                shown += more
+        assert asking.wait(60) == 0
     assert b"battery" not in shown
     assert passwords.verify(b"battery staple", shown.split()[-1].decode())
 

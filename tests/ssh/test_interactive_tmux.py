@@ -12,7 +12,7 @@ import pytest
 
 from tests.netd_process import Netd, running
 
-TIMEOUT = 15.0
+TIMEOUT = 60.0
 
 CONFIG = """
 [daemon]

@@ -41,9 +41,9 @@ def test_nothing_is_forwarded_for_the_client(sshd: Sshd) -> None:
 
 
 @pytest.mark.parametrize("how", ["-L", "-D"])
-def test_no_port_of_the_clients_leads_anywhere(sshd: Sshd, tmp_path: Path, how: str) -> None:
+def test_no_port_of_the_clients_leads_anywhere(sshd: Sshd, tmp_path: Path, free_port: int, how: str) -> None:
     local = tmp_path / "local"
-    where = f"{local}:127.0.0.1:{sshd.port}" if how == "-L" else str(free_port())
+    where = f"{local}:127.0.0.1:{sshd.port}" if how == "-L" else str(free_port)
     client = subprocess.Popen([*sshd.openssh, "-N", how, where, "ops@127.0.0.1"], stdin=subprocess.DEVNULL)
     try:
         with connected(local if how == "-L" else ("127.0.0.1", int(where))) as tunnel:
@@ -57,15 +57,9 @@ def test_no_port_of_the_clients_leads_anywhere(sshd: Sshd, tmp_path: Path, how: 
         client.wait()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def connected(where: Path | tuple[str, int]) -> socket.socket:
     """A connection to what a client has not opened yet."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         tunnel = socket.socket(socket.AF_UNIX if isinstance(where, Path) else socket.AF_INET)
         try:
@@ -75,7 +69,7 @@ def connected(where: Path | tuple[str, int]) -> socket.socket:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         else:
-            tunnel.settimeout(20)
+            tunnel.settimeout(60)
             return tunnel
 
 

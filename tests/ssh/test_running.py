@@ -15,7 +15,7 @@ from tests.ssh.daemon import Sshd, run
 
 
 def until(true: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not true():
         assert time.monotonic() < deadline, what
         time.sleep(0.02)

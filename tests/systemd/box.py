@@ -34,7 +34,7 @@ mount -t cgroup2 cgroup2 "$0/root"
 """
 """A trial of what `boot` does, for machines where even root may not."""
 
-TIMEOUT = 30.0
+TIMEOUT = 120.0
 """Seconds for anything that should take two at most."""
 
 
@@ -145,7 +145,7 @@ class Box:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
-    def connect(self, port: int, timeout: float = 5.0) -> socket.socket:
+    def connect(self, port: int, timeout: float = 60.0) -> socket.socket:
         """A connection to a port of its loopback address."""
         with self.network():
             connection = socket.socket()

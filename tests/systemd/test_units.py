@@ -15,6 +15,7 @@ from threading import Event
 import pytest
 
 from tests.integration.test_tls import write_pair
+from tests.pace import slowness
 from tests.systemd.box import Box
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +49,7 @@ class Unit:
         output = self.box.run("systemctl", "start", "netd.service", check=False)
         assert not output, output + self.messages
 
-    def ask(self, port: int = 8001, timeout: float = 5.0) -> bytes:
+    def ask(self, port: int = 8001, timeout: float = 60.0) -> bytes:
         """One request on a connection of its own."""
         with self.box.connect(port, timeout) as client:
             client.sendall(b"hello")
@@ -102,7 +103,7 @@ def test_with_every_door_it_is_ready_within_a_second_in_less_than_90_mb_and_idle
     netd.start(every_door())
     unit = netd.box.show("netd")
     took = (int(unit["ActiveEnterTimestampMonotonic"]) - int(unit["ExecMainStartTimestampMonotonic"])) / 1e6
-    assert took - netd.waited_for_processor() < 1.0
+    assert took - netd.waited_for_processor() < 1.0 * slowness()
     (resident,) = re.findall(r"VmRSS:\s+(\d+) kB", netd.box.path(f"/proc/{netd.pid}/status").read_text())
     assert int(resident) * 1024 < 90_000_000
     schedstat = netd.box.path(f"/proc/{netd.pid}/schedstat")
@@ -113,7 +114,7 @@ def test_with_every_door_it_is_ready_within_a_second_in_less_than_90_mb_and_idle
     time.sleep(1)  # what it does after it is ready
     before = used()
     time.sleep(3)
-    assert (used() - before) / 3 < 0.01
+    assert (used() - before) / 3 < 0.01 * slowness()
 
 
 def test_every_door_of_the_development_configuration_works_in_the_sandbox(netd: Unit) -> None:
@@ -148,8 +149,8 @@ def test_it_stops_as_asked(netd: Unit) -> None:
 
 
 def test_a_drain_has_the_time_the_configuration_gives_whatever_the_unit_says(netd: Unit) -> None:
-    netd.drop_in("[Service]\nTimeoutStopSec=1s\nWatchdogSec=1s\n")
-    netd.start('[daemon]\ndrain_timeout = "4s"\n' + ECHO)
+    netd.drop_in("[Service]\nTimeoutStopSec=2s\nWatchdogSec=2s\n")
+    netd.start('[daemon]\ndrain_timeout = "6s"\n' + ECHO)
     with netd.box.connect(8001) as client:
         netd.box.run("systemctl", "stop", "--no-block", "netd")
         with suppress(ConnectionError):
@@ -157,6 +158,7 @@ def test_a_drain_has_the_time_the_configuration_gives_whatever_the_unit_says(net
                 client.sendall(b"more")
                 if client.recv(4) != b"more":
                     break
+                time.sleep(0.01)  # the machine has other things to do
     netd.box.wait_until(lambda: netd.box.show("netd")["ActiveState"] == "inactive", "stopped")
     assert netd.box.show("netd")["Result"] == "success"
     assert "cutting 1 connection(s) that did not finish" in netd.messages
@@ -191,7 +193,7 @@ def test_restarts_under_load_refuse_no_connection_and_lose_no_request(netd: Unit
     def keep_asking() -> int:
         asked = 0
         while not enough.is_set():
-            assert netd.ask(timeout=20) == b"hello"
+            assert netd.ask() == b"hello"
             asked += 1
         return asked
 
@@ -212,9 +214,9 @@ def test_killed_twenty_times_the_next_request_is_answered_within_two_and_a_half_
     for _ in range(20):
         netd.kill(signal.SIGKILL)
         started = time.monotonic()
-        assert netd.ask(timeout=20) == b"hello"
+        assert netd.ask() == b"hello"
         took.append(time.monotonic() - started - netd.waited_for_processor())
-    assert max(took) < 2.5, took
+    assert max(took) < 2.5 * slowness(), took
     assert netd.box.show("netd")["NRestarts"] == "20"
 
 
@@ -222,7 +224,7 @@ def test_a_reactor_that_hangs_is_killed_and_the_journal_says_where_it_hung(netd:
     write_pair(tmp_path, "server", None)
     for name in ("server.pem", "server.key"):
         netd.box.write(f"/etc/netd/{name}", (tmp_path / name).read_text())
-    netd.drop_in("[Service]\nWatchdogSec=1s\n")
+    netd.drop_in("[Service]\nWatchdogSec=2s\n")
     netd.start(ECHO + 'tls = { certificate = "server.pem", private_key = "server.key" }\n')
     pid = netd.pid
     certificate = netd.box.path("/etc/netd/server.pem")

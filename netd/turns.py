@@ -1,8 +1,9 @@
-"""Strangers take turns: what connections that log in cost must not hold up everybody else.
+"""Strangers take turns: what clients may cost who are not known must not hold up everybody else.
 
-A log-in takes milliseconds of mathematics, in steps. When a hundred clients come at once their steps are ready in one
-turn of the reactor, which would then do nothing else for a tenth of a second. So all of them together get a little of
-each turn; who comes too late waits for the next.
+A log-in by ssh takes milliseconds of mathematics, in steps; so does a page of metrics. When a hundred clients come at
+once, or one asks a hundred times in one go, what they want is ready in one turn of the reactor, which would then do
+nothing else for a tenth of a second and more. So all of them together get a little of each turn; who comes too late
+waits for the next.
 """
 
 from collections import deque
@@ -11,7 +12,8 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IReactorTime
 
 BUDGET = 0.003
-"""Seconds of a turn of the reactor. The longest step, a key exchange, takes one millisecond."""
+"""Seconds of a turn of the reactor. The longest steps, a key exchange and a page of metrics, take one and four
+milliseconds."""
 
 
 class Turns:

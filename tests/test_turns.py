@@ -6,7 +6,7 @@ from typing import cast
 
 from twisted.internet.interfaces import IReactorTime
 
-from netd.ssh.turns import Turns
+from netd.turns import Turns
 
 
 class Loop:

@@ -1,0 +1,62 @@
+"""Many clients that each ask something of their own and must be answered just that."""
+
+import socket
+from collections.abc import Callable
+
+from tests.cache.redis_client import pack
+from tests.servers import HOST
+
+
+def ask_memcached(number: int, turn: int) -> tuple[bytes, bytes]:
+    value = b"%d.%d" % (number, turn)
+    key = b"crowd.%d" % number
+    return (
+        b"set %s 0 60 %d\r\n%s\r\nget %s\r\n" % (key, len(value), value, key),
+        b"STORED\r\nVALUE %s 0 %d\r\n%s\r\nEND\r\n" % (key, len(value), value),
+    )
+
+
+def ask_redis(number: int, turn: int) -> tuple[bytes, bytes]:
+    value = b"%d.%d" % (number, turn)
+    key = b"crowd.r.%d" % number
+    return pack("SET", key, value, "EX", 60) + pack("GET", key), b"+OK\r\n$%d\r\n%s\r\n" % (len(value), value)
+
+
+def ask_echo(number: int, turn: int) -> tuple[bytes, bytes]:
+    data = b"%d.%d, and thirty bytes more or less" % (number, turn)
+    return data, data
+
+
+QUESTIONS: dict[str, Callable[[int, int], tuple[bytes, bytes]]] = {
+    "echo": ask_echo,
+    "memcached": ask_memcached,
+    "redis": ask_redis,
+    "publish": lambda number, turn: (b"crowd%d %d\n" % (number, turn), b"+OK %d\n" % turn),
+}
+"""What a member of the crowd asks at each door, the first time and the others, and what it must be answered."""
+
+
+class Member:
+    """One of the crowd."""
+
+    def __init__(self, door: str, port: int, number: int) -> None:
+        self.door, self.number = door, number
+        self.socket = socket.create_connection((HOST, port), 60)
+        self.wanted = self.heard = b""
+
+    def ask(self, turn: int) -> None:
+        self.socket.sendall(self.prepare(turn))
+
+    def prepare(self, turn: int) -> bytes:
+        """What it is to ask."""
+        request, self.wanted = QUESTIONS[self.door](self.number, turn)
+        self.heard = b""
+        return request
+
+    def hear(self) -> bool:
+        """Whether the answer is there; it is the right one as far as it is."""
+        data = self.socket.recv(1 << 16)
+        assert data, f"{self.door} {self.number} was closed"
+        self.heard += data
+        assert self.wanted.startswith(self.heard), f"{self.door} {self.number}: {self.heard!r}, not {self.wanted!r}"
+        return self.heard == self.wanted

@@ -1,0 +1,26 @@
+"""The network between clients and every door: nothing is false or lost, and nobody else notices."""
+
+import pytest
+
+from tests.faults.conftest import Tell
+from tests.faults.network import CASES, Fault
+from tests.faults.world import DOORS, World
+
+OTHERS_WAIT = 5.0
+"""Seconds that anybody else's exchange may take meanwhile, on a machine that is busy with the load itself."""
+WHERE = {"up": "what clients send", "down": "what clients are sent", "both": "connections"}
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(("fault", "direction"), CASES)
+def test_at_a_door(world: World, tell: Tell, door: str, fault: Fault, direction: str) -> None:
+    with world.everybody() as others, world.load(door) as load:
+        fault.befall(world.proxies[door], direction)
+        took = load.recovered()
+        others.recovered()
+        load.settle()
+        others.settle()
+    load.check(broken=fault.breaks)
+    others.check()
+    assert others.slowest < OTHERS_WAIT
+    tell(f"{door}: {WHERE[direction]} {fault.name}", load.said(), took, f"others {others.slowest:.2f} s at most")

@@ -1,0 +1,51 @@
+"""netd runs out of file descriptors: who is served is served on, and when some are free again all is as before."""
+
+import socket
+import time
+from contextlib import ExitStack, suppress
+from functools import partial
+from pathlib import Path
+
+from tests.faults.conftest import MakeWorld, Tell
+from tests.netd_process import TWISTD, Netd
+from tests.servers import HOST, find_program
+
+LIMIT = 200
+CROWD = 400
+EVENTS = 20
+"""Lines logged a second, at most, about something that happens a thousand times a second."""
+
+
+def test_no_more_descriptors(make_world: MakeWorld, tmp_path: Path, tell: Tell) -> None:
+    limited: list[str | Path] = [find_program("prlimit"), f"--nofile={LIMIT}:{LIMIT}", TWISTD]
+    world = make_world(tmp_path, start=partial(Netd, command=limited))
+
+    def in_use() -> int:
+        return sum(1 for _ in Path(f"/proc/{world.netd.process.pid}/fd").iterdir())
+
+    with world.everybody("ssh") as load, ExitStack() as crowd:
+        before, logged = in_use(), len(world.netd.events)
+        began = time.monotonic()
+        for _ in range(CROWD):
+            client = crowd.enter_context(socket.create_connection((HOST, world.doors["echo"]), 20))
+            with suppress(ConnectionError):  # it has been sent away
+                client.sendall(b"x")
+        load.until(lambda: in_use() > LIMIT - 5, "all descriptors are in use")
+        load.recovered()
+        # Links that break now cannot be made anew, and clients are told so.
+        world.proxies["Redis"].reset()
+        world.proxies["RabbitMQ"].reset()
+        for door in ("echo", "admin"):
+            load.recovered([caller for caller in load.callers if caller._port == world.doors[door]])
+        time.sleep(2)
+        lasted = time.monotonic() - began
+        assert (len(world.netd.events) - logged) / lasted < EVENTS
+        crowd.close()
+        took = load.until_answered()
+        with world.callers("ssh", each=1) as newcomer:
+            newcomer.settle()
+        newcomer.check()
+        load.settle()
+        load.until(lambda: in_use() <= before, "no descriptor is left behind")
+    load.check(refused=True)
+    tell(f"descriptors: {LIMIT} in all, {CROWD} more wanted, for {lasted:.0f} s", load.said(), took)
