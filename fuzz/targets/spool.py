@@ -4,6 +4,7 @@ import tempfile
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
 from netd.bridge import queuerows, spoolfile
 from netd.bridge.messages import Block, Extra, Route
@@ -25,11 +26,13 @@ ROUTE = Route("lines", "", "work")
 CHANGE = 4
 
 
+_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own in there
+_DIRECTORY = tempfile.TemporaryDirectory(prefix="fuzz-", dir=_MEMORY if _MEMORY.is_dir() else None)
+
+
 @cache
 def _good() -> tuple[Path, bytes]:
-    spoolfile.RESERVE = 4096
-    memory = Path("/dev/shm")  # noqa: S108 - a directory of our own in there
-    path = Path(tempfile.mkdtemp(prefix="fuzz-", dir=memory if memory.is_dir() else None), "a.spool")
+    path = Path(_DIRECTORY.name, "a.spool")
     file = SpoolFile(path)
     row = file.lane_for(ROUTE)
     made = [
@@ -58,6 +61,11 @@ def _good() -> tuple[Path, bytes]:
 
 def check(data: bytes) -> None:
     """Blocks, damaged blocks, or SpoolFailed."""
+    with patch.object(spoolfile, "RESERVE", 4096):  # which is a file of its own
+        _check(data)
+
+
+def _check(data: bytes) -> None:
     path, good = _good()
     changed = bytearray(good)
     for at in range(0, len(data) - CHANGE + 1, CHANGE):
