@@ -27,7 +27,7 @@ from tests.faults.callers import (
 from tests.faults.load import Load
 from tests.faults.values import Values
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 Answer = Callable[[bytes], bytes]
 
 
