@@ -3,9 +3,10 @@
  *
  *   storm PORT RATE SECONDS REQUEST ANSWER
  *
- * "%d" in REQUEST or ANSWER is the connection's number, from 1, in seven digits; ANSWER may be the beginning of what is
- * said. When MOST_OPEN are open no more are begun, so that a server which cannot keep up slows the storm down. After the
- * last one is begun the rest have PATIENCE seconds to be answered. The result is a line of JSON. */
+ * "%d" in REQUEST or ANSWER is the connection's number, from 1, in seven digits; ANSWER may be the beginning of what is said.
+ * When MOST_OPEN are open no more are begun: a server that cannot keep up slows the storm down before the kernel's queue of
+ * 4,096 new connections overflows, and drops some as it likes. After the last one is begun the rest have PATIENCE seconds
+ * to be answered. The result is a line of JSON. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <netinet/in.h>
@@ -18,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST_OPEN = 8000, SOURCES = 16, LONGEST = 512, EVENTS = 512, PATIENCE = 40 };
+enum { MOST_OPEN = 3000, SOURCES = 16, LONGEST = 512, EVENTS = 512, PATIENCE = 40 };
 
 struct connection {
     int fd, number, heard;

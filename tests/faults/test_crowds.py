@@ -23,8 +23,8 @@ MEMORY_OF_ONE = 16 << 10
 """Bytes resident for each connection that has asked something; an idle one takes 2.5 KB, see test_limits.py."""
 
 
-def all_answered(members: list[Member], turn: int) -> float:
-    """Everybody asks, and is answered; the seconds it took."""
+def all_answered(members: list[Member], turn: int) -> tuple[float, int]:
+    """Everybody asks, and is answered; the seconds it took, and how many were told that Redis is late."""
     began = time.monotonic()
     with selectors.DefaultSelector() as selector:
         for member in members:
@@ -35,7 +35,7 @@ def all_answered(members: list[Member], turn: int) -> float:
             for key, _ in selector.select(1):
                 if key.data.hear():
                     selector.unregister(key.data.socket)
-    return time.monotonic() - began
+    return time.monotonic() - began, sum(member.refused for member in members)
 
 
 def test_ten_thousand_connections(world: World, tell: Tell) -> None:
@@ -44,7 +44,7 @@ def test_ten_thousand_connections(world: World, tell: Tell) -> None:
         members = [Member(door, world.doors[door], number) for door, count in CROWD.items() for number in range(count)]
         for member in members:
             crowd.callback(member.socket.close)
-        slowest = max(all_answered(members, turn) for turn in range(1, ROUNDS + 1))
+        rounds = [all_answered(members, turn) for turn in range(1, ROUNDS + 1)]
         each = (world.netd.rss() - memory) / len(members)
         others.recovered()
         crowd.close()
@@ -53,13 +53,13 @@ def test_ten_thousand_connections(world: World, tell: Tell) -> None:
         load.until(lambda: wanted <= load.came(), "every line of the crowd has come")
         load.settle()
         others.settle()
-    others.check()
+    others.check(refused=True)  # while everybody is at it Redis may be late
     load.check()
     assert each < MEMORY_OF_ONE
-    said = (
-        f"{len(members):,} connections, {ROUNDS * len(members):,} answers right, all of a round within {slowest:.1f} s"
-    )
-    tell("a crowd", f"{said}, {each / 1024:.1f} KiB each, others: {others.said()}", took)
+    slowest, refused = max(seconds for seconds, _ in rounds), sum(count for _, count in rounds)
+    said = f"{len(members):,} connections, {ROUNDS * len(members) - refused:,} answers right, {refused} refused"
+    said += f", all of a round within {slowest:.1f} s, {each / 1024:.1f} KiB each"
+    tell("a crowd", f"{said}, others: {others.said()}", took)
 
 
 # --- storms
@@ -123,7 +123,7 @@ def test_a_storm_of_connections(world: World, tell: Tell, storm: Path, door: str
         with world.callers(door, each=1) as newcomer:
             newcomer.settle()
         newcomer.check()
-    others.check()
+    others.check(refused=True)  # while everybody is at it Redis may be late
     load.check()
     assert told["wrong"] == told["unanswered"] == 0
     assert told["answered"] > 0

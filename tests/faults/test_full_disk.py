@@ -32,6 +32,8 @@ def test_a_full_disk_is_lines_own_business(make_world: MakeWorld, small_disk: Pa
             fill(ballast)
             time.sleep(0.1)
             others.recovered()
+        told = world.netdctl("bridge", "status")["bridges"][0]["problem"]
+        assert told == "the spool cannot be written: the disk is full"
         lasted = time.monotonic() - began
         ballast.unlink()
         took = load.recovered([*load.publishers, *load.readers])

@@ -29,7 +29,7 @@ OFFERED = 20 << 20
 """Bytes that one of them is to be answered, at most: twenty of them ask for six times what netd may grow by."""
 BOUND = 64 << 20
 """Bytes that netd may grow by for all of them."""
-OTHERS_WAIT = 5.0
+OTHERS_WAIT = 10.0
 VALUE = b"v" * 100_000
 
 

@@ -47,7 +47,7 @@ max_connections_per_host = 0
 listen_memcached = "127.0.0.1:{memcached}"
 listen_redis = "127.0.0.1:{redis}"
 store = "{store}"
-timeout = "2s"
+timeout = "5s"
 max_connections_per_host = 0
 [bridge.main]
 broker = "{broker}"
