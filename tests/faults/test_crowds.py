@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import Tell
-from tests.faults.crowd import Member
+from tests.faults.crowd import Member, build_storm
 from tests.faults.world import World
 
 PATIENCE = 120.0
 ROUNDS = 3
-RATE, SECONDS = 5000, 20
+RATE, SECONDS, STORM_PATIENCE = 5000, 20, 40
 CROWD = {"echo": 4000, "memcached": 3000, "redis": 2500, "publish": 500}
 MEMORY_OF_ONE = 16 << 10
 """Bytes resident for each connection that has asked something; an idle one takes 2.5 KB, see test_limits.py."""
@@ -86,18 +86,15 @@ STORMS = {
 
 @pytest.fixture(scope="module")
 def storm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    program = tmp_path_factory.mktemp("storm") / "storm"
-    source = Path(__file__).with_name("storm.c")
-    subprocess.run(["cc", "-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-o", program, source], check=True)
-    return program
+    return build_storm(tmp_path_factory.mktemp("storm"))
 
 
 @contextmanager
 def raging(program: Path, port: int, storm: Storm) -> Iterator[dict[str, float]]:
     """A storm; what came of it is there afterwards."""
-    arguments = [str(port), str(RATE), str(SECONDS), storm.request, storm.answer]
+    arguments = [str(each) for each in (port, RATE, SECONDS, STORM_PATIENCE)]
     told: dict[str, float] = {}
-    with subprocess.Popen([program, *arguments], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([program, *arguments, storm.request, storm.answer], stdout=subprocess.PIPE) as process:
         try:
             yield told
             told.update(json.loads(process.communicate(timeout=PATIENCE)[0]))
