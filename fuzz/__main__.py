@@ -85,7 +85,9 @@ def _keep(name: str, target: Target, directory: Path) -> int:
 
 def _explore(name: str, findings: Path, options: list[str]) -> str:
     command = [sys.executable, "-m", "fuzz.explore", name, str(findings), *options]
-    done = subprocess.run(command, stderr=subprocess.PIPE, check=False)  # noqa: S603 - ourselves
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as own:  # for what a target leaves behind: libFuzzer just exits
+        environ = {**os.environ, "TMPDIR": own}
+        done = subprocess.run(command, stderr=subprocess.PIPE, check=False, env=environ)  # noqa: S603 - ourselves
     told = done.stderr.decode("utf-8", "replace")
     if done.returncode:
         raise SearchFailed(f"{name}: exit status {done.returncode}\n{told[-2000:]}")

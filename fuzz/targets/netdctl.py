@@ -33,13 +33,14 @@ WORDS = (
 )
 HIGHEST_STATUS = 255
 """Of a process."""
+DIRECTORY = tempfile.TemporaryDirectory(prefix="fuzz-")
 ANSWERS: "SimpleQueue[bytes]" = SimpleQueue()
 
 
 @cache
 def _server() -> Path:
     """A socket where each who connects is told the next input."""
-    path = Path(tempfile.mkdtemp(prefix="fuzz-"), "netd.sock")
+    path = Path(DIRECTORY.name, "netd.sock")
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(path))
     listening.listen()
