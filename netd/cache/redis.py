@@ -59,6 +59,10 @@ FIRST_DELAY, LONGEST_DELAY, DELAY_FACTOR, DELAY_JITTER = 0.1, 2.0, 2.0, 0.2
 
 LATE = "Redis did not answer in time"
 
+NO_REPLIES = (hiredis.ProtocolError, TypeError, MemoryError)
+"""What hiredis raises at bytes that no Redis sends: garbage, a map with a list for a key, more elements than there is
+memory for."""
+
 Replies = Sequence[Reply]
 Done = Callable[[Replies], None]
 
@@ -213,7 +217,7 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # has no annotation
                     _log.failure("a batch of replies made netd fail")
             if next_reply() is not Ellipsis:
                 self.cut("Redis answered what nobody asked")
-        except hiredis.ProtocolError:
+        except NO_REPLIES:
             self.cut("what stands at the address is no Redis")
 
     # --- the end
@@ -311,7 +315,7 @@ class ListeningLink(Link):
                         self.factory.heard(message)
                     case [b"pong", _] if self._pings:
                         self.factory.alive(self._pings.popleft())
-        except hiredis.ProtocolError:
+        except NO_REPLIES:
             self.cut("what stands at the address is no Redis")
 
     def _count(self) -> None:

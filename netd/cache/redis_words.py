@@ -105,12 +105,18 @@ def _rounded(number: Fraction) -> Fraction:
 
 # --- patterns
 
+LONGEST_PATTERN = 4096
+"""Bytes of a pattern; Redis has no limit. It takes 30 ms at most to prepare; one of a megabyte would take minutes."""
+
 
 def glob(pattern: bytes) -> re.Pattern[bytes]:
     """What KEYS and SCAN … MATCH match with (util.c, stringmatchlen): * ? [a-z] [^a] and a backslash before any.
 
-    What stands between two stars is looked for once, from the left, and never again: no pattern takes long.
+    What stands between two stars is looked for once, from the left, and never again: no pattern takes long. Raises
+    Refused.
     """
+    if len(pattern) > LONGEST_PATTERN:
+        raise Refused(f"pattern is longer than {LONGEST_PATTERN} bytes")
     pieces: list[bytes] = [b""]
     at = 0
     while at < len(pattern):

@@ -7,6 +7,7 @@ to choose runs it whole: `df` for ["df", "-h"].
 """
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -35,10 +36,7 @@ class Word:
 def parse_words(argv: Sequence[str], args: Mapping[str, str]) -> tuple[Word, ...]:
     """The words of a configured command; raises ValueError with what is wrong with them."""
     for name, pattern in args.items():
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"args.{name}: not a regular expression: {error}") from None
+        _compile(f"(?:{pattern})", f"args.{name}")
     used: set[str] = set()
     words = []
     for index, text in enumerate(argv):
@@ -50,19 +48,29 @@ def parse_words(argv: Sequence[str], args: Mapping[str, str]) -> tuple[Word, ...
         if missing := [name for name in names if name not in args]:
             raise ValueError(f"argv[{index}]: args does not say what {{{missing[0]}}} may be")
         used.update(names)
-        words.append(Word(text, _compile(text, args)) if names else Word(text))
+        words.append(Word(text, _compile(_join(text, args), f"argv[{index}]")) if names else Word(text))
     if unused := [name for name in args if name not in used]:
         raise ValueError(f"args.{unused[0]}: argv has no {{{unused[0]}}}")
     return tuple(words)
 
 
-def _compile(text: str, args: Mapping[str, str]) -> re.Pattern[str]:
+def _compile(pattern: str, key: str) -> re.Pattern[str]:
+    """What is doubtful to Python, as in "[[a-z]", is told rather than guessed."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return re.compile(pattern)
+    except (re.error, OverflowError, RecursionError, Warning) as error:
+        raise ValueError(f"{key}: not a regular expression: {error}") from None
+
+
+def _join(text: str, args: Mapping[str, str]) -> str:
     pattern = ""
     end = 0
     for match in _PLACEHOLDER.finditer(text):
         pattern += re.escape(text[end : match.start()]) + f"(?:{args[match[1]]})"
         end = match.end()
-    return re.compile(pattern + re.escape(text[end:]))
+    return pattern + re.escape(text[end:])
 
 
 def split_line(line: bytes) -> list[str] | None:

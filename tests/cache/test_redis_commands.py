@@ -164,6 +164,16 @@ def test_a_pattern_of_many_stars_takes_no_longer_than_a_plain_one() -> None:
     assert time.process_time() - began < 1 * slowness()
 
 
+@pytest.mark.parametrize("command", [b"KEYS %b", b"SCAN 0 MATCH %b"])
+def test_a_pattern_of_a_megabyte_is_refused_at_once(command: bytes) -> None:
+    before = time.process_time()
+    [reply] = replies_of(embedded(), [(command % (b"[z-a]" * 200_000)).split()])
+    assert reply == b"-ERR pattern is longer than 4096 bytes\r\n"
+    assert time.process_time() - before < 1 * slowness()
+    [reply] = replies_of(embedded(), [(command % (b"[z-a]" * 800)).split()])
+    assert not reply.startswith(b"-")
+
+
 def test_scan_from_start_to_end_sees_every_key_although_others_come_and_go() -> None:
     commands = embedded()
     for number in range(500):
