@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuzz import inputs
-from fuzz.target import be_quiet, examine, load, names
+from fuzz.target import Target, be_quiet, examine, load, names
 
 HEAD = f"{'codec':<16}{'inputs':>12}{'per second':>12}{'edges':>8}{'corpus':>8}{'findings':>10}"
 MOST_KEPT = 200
@@ -43,20 +43,21 @@ class SearchFailed(Exception):
 
 def search(name: str, seconds: int) -> Search:
     """Try inputs for so many seconds; keep the corpus and what was found."""
+    target = load(name)
     with tempfile.TemporaryDirectory(prefix="fuzz-") as made:
         work = Path(made)
         corpus, merged, words = work / "corpus", work / "merged", work / "words"
         _unpack(name, corpus)
         merged.mkdir()
-        words.write_text("".join(f'"{_escaped(word)}"\n' for word in load(name).WORDS), "ascii")
-        limits = [f"-max_len={inputs.LONGEST}", f"-artifact_prefix={work}/", "-timeout=60", "-rss_limit_mb=4096"]
+        words.write_text("".join(f'"{_escaped(word)}"\n' for word in target.WORDS), "ascii")
+        limits = [f"-max_len={target.LONGEST}", f"-artifact_prefix={work}/", "-timeout=60", "-rss_limit_mb=4096"]
         told = _explore(
             name,
             inputs.findings_of(name),
             [str(corpus), f"-dict={words}", f"-max_total_time={seconds}", "-print_final_stats=1", *limits],
         )
         _explore(name, Path(os.devnull), ["-set_cover_merge=1", str(merged), str(corpus), *limits])
-        kept = _keep(name, merged)
+        kept = _keep(name, target, merged)
         return Search(
             name,
             _number(r"stat::number_of_executed_units: (\d+)", told),
@@ -74,11 +75,10 @@ def _unpack(name: str, corpus: Path) -> None:
         (corpus / str(number)).write_bytes(data)
 
 
-def _keep(name: str, directory: Path) -> int:
+def _keep(name: str, target: Target, directory: Path) -> int:
     """Keep what the merge has left, of what passes."""
-    check = load(name).check
     found = sorted((path.read_bytes() for path in directory.iterdir()), key=len)
-    kept = [data for data in found if examine(check, data) is None][:MOST_KEPT]
+    kept = [data for data in found if examine(target.check, data) is None][:MOST_KEPT]
     inputs.write(inputs.corpus_of(name), kept)
     return len(kept)
 

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 HERE = Path(__file__).parent
-LONGEST = 1024
-"""Bytes of an input: enough for several requests, and few enough for thousands of inputs a second."""
 
 
 def corpus_of(name: str) -> Path:

@@ -34,6 +34,8 @@ class Target(Protocol):
     """A module of `fuzz.targets`."""
 
     WORDS: Sequence[bytes]
+    LONGEST: int
+    """Bytes of an input: few where they take long, so that there are hundreds a second."""
 
     def check(self, data: bytes) -> None:
         """Give an input to the codec; raises when anything but what is documented happens."""

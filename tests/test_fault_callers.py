@@ -1,8 +1,10 @@
 """The clients of `make faults` find out whoever lies to them, and believe whoever does not."""
 
+import json
 import re
 import socket
 import socketserver
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -24,10 +26,11 @@ from tests.faults.callers import (
     RedisCaller,
     SshCaller,
 )
+from tests.faults.crowd import Member, build_storm
 from tests.faults.load import Load
 from tests.faults.values import Values
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 Answer = Callable[[bytes], bytes]
 
 
@@ -382,6 +385,65 @@ def test_clients_that_do_not_get_on_are_found(monkeypatch: pytest.MonkeyPatch) -
             caller.start()
         load.recovered([content])
         with pytest.raises(AssertionError, match=r"not getting on: \{'EchoCaller': 1\}"):
-            load.recovered(within=0.3)
+            load.recovered([stuck], within=0.3)
         assert stuck.checked == 0
         load.leave()
+
+
+# --- crowds
+
+
+def hear_all(member: Member) -> None:
+    while not member.hear():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome"),
+    [
+        (b"STORED\r\nVALUE crowd.7 0 3\r\n7.1\r\nEND\r\n", "right"),
+        (b"SERVER_ERROR Redis did not answer in time\r\n" * 2, "refused"),
+        (b"STORED\r\nVALUE crowd.7 0 3\r\n7.2\r\nEND\r\n", "found"),
+        (b"STORED\r\nEND\r\nEND\r\n", "found"),
+        (b"SERVER_ERROR no\r\n" * 2, "found"),
+    ],
+)
+def test_a_member_of_a_crowd(said: bytes, outcome: str) -> None:
+    with serving(lambda: lambda _data: said) as port:
+        member = Member("memcached", port, 7)
+        with member.socket:
+            member.ask(1)
+            if outcome == "found":
+                with pytest.raises(AssertionError, match="memcached 7"):
+                    hear_all(member)
+            else:
+                hear_all(member)
+                assert member.refused is (outcome == "refused")
+
+
+@pytest.fixture(scope="module")
+def storm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_storm(tmp_path_factory.mktemp("storm"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        pytest.param(lambda data: data, "answered", id="the truth"),
+        pytest.param(lambda data: data.replace(b"5", b"6"), "wrong", id="a changed byte"),
+        pytest.param(lambda _data: b"", "unanswered", id="silence"),
+    ],
+)
+def test_a_storm(storm: Path, answer: Answer, found: str) -> None:
+    with serving(lambda: answer) as port:
+        command: list[str | Path] = [storm, str(port), "100", "0.3", "1", "storm %d 5", "storm %d 5"]
+        told = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)
+    assert told["begun"] == told[found] > 0
+
+
+def test_a_storm_at_a_closed_door(storm: Path) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        command: list[str | Path] = [storm, str(nobody.getsockname()[1]), "100", "0.3", "1", "?", "!"]
+        told = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)
+    assert told["begun"] == told["broken"] > 0

@@ -17,11 +17,7 @@ PATIENCE = 10.0
 """Seconds for an input: the machine may be slow, and it is not what is tested here."""
 
 
-OPEN = {"spool": pytest.mark.xfail(reason="opening and reading a damaged spool raises more than SpoolFailed")}
-"""Codecs whose findings are not dealt with yet; the suite says when they are."""
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=OPEN.get(name, ())) for name in names()])
+@pytest.mark.parametrize("name", names())
 def test_no_input_that_was_gathered_makes_its_codec_fail(name: str) -> None:
     gathered = inputs.read(inputs.corpus_of(name))
     assert gathered, "every codec has a corpus"

@@ -19,6 +19,7 @@ def frame(kind: int, payload: bytes) -> bytes:
     return pack(">BHI", kind, 1, len(payload)) + payload + b"\xce"
 
 
+LONGEST = 1024
 WORDS = (
     *(frame(8, b""), frame(1, b"\0\x3c\0\x50" + bytes(7) + b"\1\0"), frame(1, b"\0\x3c\0\x78" + bytes(7) + b"\1\0")),
     *(frame(1, DELIVER), frame(2, b"\0\x3c" + bytes(9) + b"\1\0\0"), frame(3, b"x"), b"\xce\1\0\1", b"\0\x3c\0\x32"),

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from netd.ssh.authorized import ALGORITHMS, LONGEST_FILE, parse_file
 
 KEY = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4"
+LONGEST = 700
 WORDS = (
     *(KEY, b"\n", b"#", b" ", b"ssh-ed25519 ", b"ssh-rsa ", b"ecdsa-sha2-nistp256 ", b"AAAAC3NzaC1lZDI1NTE5AAAAI"),
     *(b'from="', b'command="', b'expiry-time="', b'"', b'\\"', b",", b"restrict,", b"pty ", b"no-pty", b"10.0.0.0/8"),

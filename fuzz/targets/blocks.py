@@ -8,6 +8,7 @@ from netd.bridge.envelope import Envelope
 from netd.bridge.fields import FieldError
 from netd.bridge.messages import Route
 
+LONGEST = 1024
 WORDS = (
     *(
         b"\1\0\0\0\0",

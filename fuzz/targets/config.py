@@ -6,6 +6,7 @@ from netd.config import ConfigError, parse
 from netd.ports import check_endpoints
 
 NOWHERE = Path("/nonexistent/netd.toml")
+LONGEST = 1024
 WORDS = (
     *(
         b"[echo.plain]\n",

@@ -8,6 +8,7 @@ from twisted.python.systemd import ListenFDs
 from fuzz.target import nothing_fails
 from netd.systemd import announcer, watchdog_interval
 
+LONGEST = 1024
 WORDS = (
     *(
         b"NOTIFY_SOCKET=/nonexistent\n",

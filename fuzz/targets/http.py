@@ -6,6 +6,7 @@ from typing import Any
 from fuzz.target import nothing_fails, pieces
 from tests.admin.door import Door
 
+LONGEST = 700
 WORDS = (
     *(
         b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n",

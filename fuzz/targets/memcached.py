@@ -10,6 +10,7 @@ from netd.cache.memcached import MemcachedCodec
 from netd.cache.memcached_commands import Facts, MemcachedCommands
 from netd.cache.memory import Memory
 
+LONGEST = 400
 WORDS = (
     *(b"get ", b"gets ", b"gat 0 ", b"gats 0 ", b"set a 0 0 1\r\n1\r\n", b"add ", b"replace ", b"append ", b"prepend "),
     *(b"cas a 0 0 1 1\r\n", b"delete ", b"incr ", b"decr ", b"touch ", b"verbosity 1", b"flush_all", b"version\r\n"),

@@ -10,6 +10,7 @@ from queue import SimpleQueue
 
 from netd.admin.client import NoDaemon, Refused, complete, run
 
+LONGEST = 1024
 WORDS = (
     *(
         b"HTTP/1.0 200 OK\r\n\r\n",

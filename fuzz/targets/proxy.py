@@ -6,6 +6,7 @@ from itertools import accumulate
 from fuzz.target import pieces
 from netd.proxy import LONGEST_BLOCK, NoHeader, read_header
 
+LONGEST = 1024
 WORDS = (
     *(b"PROXY ", b"TCP4 ", b"TCP6 ", b"UNKNOWN", b"127.0.0.1 ", b"::1 ", b"1 ", b"65535", b"\r\n"),
     *(b"\r\n\r\n\0\r\nQUIT\n", b"\x20", b"\x21\x11\0\x0c", b"\x21\x21\0\x24", b"\x21\x31\0\xd8"),

@@ -10,6 +10,7 @@ from netd.bridge.fields import FieldError
 from netd.bridge.lines import Framing, Incoming, Received, Rules, err
 from netd.bridge.messages import Block, Route
 
+LONGEST = 400
 WORDS = (
     *(b"\n", b"\r\n", b"key\t", b"a.b\t", b'{"body":"x"}\n', b'{"key":"k","body":"x"}\n', b'"headers":{"a":1}'),
     *(b'"message_id":"m"', b'"body_base64":"aGk="', b"\\ud800", b"1e999", b"NaN", b"true", b"null", b'"x-netd-id"'),

@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 
 from fuzz.target import nothing_fails, pieces
 from netd.cache.redis import Link, ListeningLink
 from netd.cache.redis_raw import NotRedis, RawReplies
 from netd.stats import Histogram
 
+LONGEST = 400
 WORDS = (
     *(b"+OK\r\n", b"-ERR no\r\n", b":1\r\n", b"$-1\r\n", b"$1\r\na\r\n", b"*-1\r\n", b"*2\r\n", b"*3\r\n", b"\r\n"),
     *(
@@ -106,5 +109,5 @@ def _told(link: Any, upstream: _Upstream, parts: Sequence[bytes]) -> list[object
         link.dataReceived(part)
     notes = list(upstream.notes)
     link.cut("the end")
-    link.connectionLost(None)
+    link.connectionLost(Failure(ConnectionDone()))
     return notes

@@ -6,6 +6,7 @@ from fuzz.target import pieces
 from netd.cache.requests import OK, STORED
 from netd.cache.resp import RespCodec
 
+LONGEST = 400
 WORDS = (
     *(b"*1\r\n", b"*2\r\n", b"*3\r\n", b"$1\r\n", b"$3\r\n", b"*-1\r\n", b"$-1\r\n", b"\r\n", b"\n"),
     *(

@@ -4,11 +4,14 @@ import tempfile
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
-from netd.bridge import spoolfile
+from netd.bridge import queuerows, spoolfile
 from netd.bridge.messages import Block, Extra, Route
+from netd.bridge.queuerows import DamagedBlock, StoredBlock
 from netd.bridge.spoolfile import Damaged, DeadLetter, SpoolFailed, SpoolFile
 
+LONGEST = 200
 WORDS = (
     b"\0\0\0S",
     b"\0\0\x12\x10",
@@ -23,11 +26,13 @@ ROUTE = Route("lines", "", "work")
 CHANGE = 4
 
 
+_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own in there
+_DIRECTORY = tempfile.TemporaryDirectory(prefix="fuzz-", dir=_MEMORY if _MEMORY.is_dir() else None)
+
+
 @cache
 def _good() -> tuple[Path, bytes]:
-    spoolfile.RESERVE = 4096
-    memory = Path("/dev/shm")  # noqa: S108 - a directory of our own in there
-    path = Path(tempfile.mkdtemp(prefix="fuzz-", dir=memory if memory.is_dir() else None), "a.spool")
+    path = Path(_DIRECTORY.name, "a.spool")
     file = SpoolFile(path)
     row = file.lane_for(ROUTE)
     made = [
@@ -45,6 +50,10 @@ def _good() -> tuple[Path, bytes]:
     file.commit([lambda file, block=block: file.put(row.id, block) for block in made])  # type: ignore[misc]  # bound
     letter = DeadLetter("id-1", row.id, 1, 2, 1, "no queue", b"k", Extra(), b"body")
     file.commit([lambda file: file.bury([letter]), lambda file: file.release(row.id, 6)])
+    (queue,) = queuerows.open_queues(file, ["work"])
+    for at, block in enumerate(made):
+        queuerows.append(file, queue.id, 1 + 3 * at, block)
+    queuerows.settle(file, queue, 4, {4: b"\1\0\0"}, [1])
     file.checkpoint(everything=True)
     file.close()
     return path, path.read_bytes()
@@ -52,6 +61,11 @@ def _good() -> tuple[Path, bytes]:
 
 def check(data: bytes) -> None:
     """Blocks, damaged blocks, or SpoolFailed."""
+    with patch.object(spoolfile, "RESERVE", 4096):  # which is a file of its own
+        _check(data)
+
+
+def _check(data: bytes) -> None:
     path, good = _good()
     changed = bytearray(good)
     for at in range(0, len(data) - CHANGE + 1, CHANGE):
@@ -73,6 +87,9 @@ def _use(path: Path) -> None:
             file.following(row.id, 1)
         for letter in file.dead():
             assert isinstance(letter, DeadLetter)
+        for queue in queuerows.read_queues(file):
+            for stored in queuerows.read(file, queue, 1, 1 << 20):
+                assert isinstance(stored, StoredBlock | DamagedBlock)
         row = file.lane_for(ROUTE)
         file.commit([lambda file: file.put(row.id, Block(row.route, row.origin, row.next, 1, [b"more"]))])
         file.used()

@@ -8,6 +8,7 @@ from netd.ssh.negotiation import KEY_EXCHANGES, NoAgreement, agree
 from netd.ssh.packets import PacketReader
 from netd.ssh.wire import Malformed
 
+LONGEST = 1024
 WORDS = (
     *(
         b"SSH-2.0-x\r\n",

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from fuzz.target import pieces
 from netd.bridge.lines import LONGEST_COMMAND, BadLine, LineReader, Settlement, parse_settlement
 
+LONGEST = 1024
 WORDS = (b"ACK 1\n", b"ACK *1\n", b"NACK 1\n", b"ACK ", b"NACK ", b"*", b" ", b"\r\n", b"18446744073709551616")
 
 

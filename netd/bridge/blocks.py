@@ -44,10 +44,10 @@ def encode(block: Block) -> bytes:
 
 
 def checksum(lane: int, first: int, count: int, accepted: int, data: bytes) -> int:
-    """The checksum of a block's bytes at their place; raises BadBlock where such a place cannot be."""
+    """The checksum of a block's bytes at their place; raises BadBlock where such a place, or such bytes, cannot be."""
     try:
         return zlib.crc32(data, zlib.crc32(_PLACE.pack(lane, first, count, accepted)))
-    except struct.error as error:
+    except (struct.error, TypeError) as error:
         raise BadBlock(f"unreadable: {error}") from None
 
 

@@ -3,14 +3,14 @@
 Plain calls, made on the spool's own thread as parts of its transactions; each may be done twice.
 """
 
-import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from netd.bridge import blocks
 from netd.bridge.blocks import BadBlock
 from netd.bridge.messages import Block, Route
-from netd.bridge.spoolfile import SpoolFailed, SpoolFile, place
+from netd.bridge.spoolfile import UNREADABLE, SpoolFile, failed, place
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,17 @@ def open_queues(file: SpoolFile, names: Sequence[str]) -> list[QueueRow]:
 
 
 def read_queues(file: SpoolFile) -> list[QueueRow]:
-    """Every queue there is. How long one is takes a look at its rows, without their bytes: 0.1 s for a million."""
-    found = []
+    """Every queue there is. How long one is takes a look at its rows, without their bytes: 0.1 s for a million.
+
+    Raises SpoolFailed.
+    """
+    try:
+        return list(_read_queues(file))
+    except UNREADABLE as error:
+        raise failed(error) from None
+
+
+def _read_queues(file: SpoolFile) -> Iterator[QueueRow]:
     for queue, name, taken, following in file.db.execute("SELECT id, name, taken, following FROM queue").fetchall():
         ends = (place(queue, 0), place(queue + 1, 0))
         summed = "SELECT coalesce(sum(count), 0) FROM queued WHERE place >= ? AND place < ?"
@@ -72,8 +81,7 @@ def read_queues(file: SpoolFile) -> list[QueueRow]:
         (after,) = file.db.execute(newest, (ends[0], *ends)).fetchone() or (0,)
         settled = "SELECT settled FROM progress WHERE place >= ? AND place < ?"
         length -= sum(flags.count(1) for (flags,) in file.db.execute(settled, ends))
-        found.append(QueueRow(queue, name, taken, max(following, after), length))
-    return found
+        yield QueueRow(queue, name, taken, max(following, after), length)
 
 
 def append(file: SpoolFile, queue: int, position: int, block: Block) -> None:
@@ -117,13 +125,22 @@ def read(file: SpoolFile, queue: QueueRow, position: int, most: int) -> list[Sto
                 block = blocks.decode(route, origin, first, accepted, data)
                 found.append(StoredBlock(start, block, flags or b""))
             except BadBlock as error:
-                found.append(DamagedBlock(start, count, data, str(error), origin, first, accepted))
-            size += len(data)
+                found.append(_damaged(start, row, str(error)))
+            size += len(data) if isinstance(data, bytes) else 0
             if size >= most:
                 break
-    except sqlite3.Error as error:
-        raise SpoolFailed(str(error)) from None
+    except UNREADABLE as error:
+        raise failed(error) from None
     return found
+
+
+def _damaged(position: int, row: tuple[Any, ...], reason: str) -> DamagedBlock:
+    """What its columns hold, where that is of the kind that belongs there."""
+    _, origin, first, count, accepted, _, data, _ = row
+    first, count, accepted = (each if isinstance(each, int) else 0 for each in (first, count, accepted))
+    return DamagedBlock(
+        position, max(1, count), data if isinstance(data, bytes) else b"", reason, str(origin), first, accepted
+    )
 
 
 def _done(_: object) -> None:

@@ -134,6 +134,9 @@ class DeadLetter:
         return not any(mark in self.netd_id for mark in (CUT, DAMAGED))
 
 
+UNREADABLE = (sqlite3.Error, ValueError, TypeError, OverflowError, RecursionError)
+"""What reading a damaged file comes to: SQLite's errors, or columns that hold what nobody wrote there."""
+
 Work = Callable[["SpoolFile"], None]
 """A part of a transaction. It may be done again after a failure, and then must come to the same."""
 
@@ -169,8 +172,8 @@ class SpoolFile:
             self.dead_total = int(str(self._one("SELECT count(*) FROM dead")))
             self._lanes = {row.id: row for row in self._read_lanes()}
             self.checkpoint(everything=True)
-        except sqlite3.Error as error:
-            raise _failed(error) from None
+        except UNREADABLE as error:
+            raise failed(error) from None
 
     def _make(self) -> None:
         self.db.execute("BEGIN")
@@ -225,7 +228,7 @@ class SpoolFile:
             self.db.execute("COMMIT")
             self._changed += SMALLEST_CHANGE
         except sqlite3.Error as error:
-            raise _failed(error) from None
+            raise failed(error) from None
 
     @property
     def wants_checkpoint(self) -> bool:
@@ -238,7 +241,7 @@ class SpoolFile:
         try:
             busy, left, moved = self.db.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
         except sqlite3.Error as error:
-            raise _failed(error) from None
+            raise failed(error) from None
         if everything and (busy or left != moved):
             raise SpoolFailed(f"its log of changes was not moved: {moved} of {left} pages")
         self._changed = 0
@@ -248,7 +251,7 @@ class SpoolFile:
         try:
             pages, free, size = (self._one(f"PRAGMA {name}") for name in ("page_count", "freelist_count", "page_size"))
         except sqlite3.Error as error:
-            raise _failed(error) from None
+            raise failed(error) from None
         return (int(str(pages)) - int(str(free))) * int(str(size))
 
     # --- room in need
@@ -353,11 +356,11 @@ class SpoolFile:
         try:
             for at, count, accepted, check, data in self.db.execute(query, (place(lane, first), place(lane + 1, 0))):
                 found.append(_decode(row, at - place(lane, 0), count, accepted, check, data))
-                size += len(data)
+                size += len(data) if isinstance(data, bytes) else 0
                 if size >= most:
                     break
-        except sqlite3.Error as error:
-            raise _failed(error) from None
+        except UNREADABLE as error:
+            raise failed(error) from None
         return found
 
     def following(self, lane: int, number: int) -> int | None:
@@ -404,12 +407,14 @@ class SpoolFile:
         )
         try:
             rows = self.db.execute(query, [*(ids if ids is not None else [after]), limit]).fetchall()
-        except sqlite3.Error as error:
-            raise _failed(error) from None
-        return [
-            DeadLetter(netd_id, lane, accepted, died, attempts, reason, key, Extra(**json.loads(extra)), body, number)
-            for netd_id, lane, accepted, died, attempts, reason, key, extra, body, number in rows
-        ]
+            return [
+                DeadLetter(
+                    netd_id, lane, accepted, died, attempts, reason, key, Extra(**json.loads(extra)), body, number
+                )
+                for netd_id, lane, accepted, died, attempts, reason, key, extra, body, number in rows
+            ]
+        except UNREADABLE as error:
+            raise failed(error) from None
 
     def forget(self, ids: Sequence[int]) -> None:
         """Remove dead letters. Part of a transaction."""
@@ -425,7 +430,9 @@ def _decode(  # noqa: PLR0917 - a row
             raise BadBlock("the checksum is wrong")
         return blocks.decode(lane.route, lane.origin, first, accepted, data)
     except BadBlock as error:
-        return Damaged(first, first + max(1, count), accepted, data, str(error))
+        count = count if isinstance(count, int) else 1
+        accepted = accepted if isinstance(accepted, int) else 0
+        return Damaged(first, first + max(1, count), accepted, data if isinstance(data, bytes) else b"", str(error))
 
 
 def _lock(path: Path) -> int:
@@ -442,7 +449,10 @@ def _lock(path: Path) -> int:
     return descriptor
 
 
-def _failed(error: sqlite3.Error) -> SpoolFailed:
+def failed(error: Exception) -> SpoolFailed:
+    """Why the database could not do it."""
+    if not isinstance(error, sqlite3.Error):
+        return SpoolFailed(f"it is damaged: {error}")
     name = getattr(error, "sqlite_errorname", "")
     return SpoolFailed(f"{error}{f' ({name})' if name else ''}", full=name == "SQLITE_FULL")
 

@@ -126,8 +126,18 @@ class Conversation(Connection):
 
     def _arrived(self, answers: Sequence[Any]) -> None:
         """The store's callback on the hot paths: nothing was owed when it was asked, so that its turn is the first."""
-        if self._turns:
-            self._turns[0].done(answers)
+        turns = self._turns
+        if not turns:
+            return
+        if len(turns) > 1 or self._blocked or self._more or self._ending:
+            turns[0].done(answers)
+            return
+        turn = turns.pop()
+        self._owed = 0
+        try:
+            self._say(turn.say(turn.asked, answers), turn.count)
+        except Exception:  # noqa: BLE001 - as in `_Turn.done`
+            self.fail()
 
     def readConnectionLost(self) -> None:
         """The client has sent all it had; what it asked is still answered."""
@@ -252,6 +262,11 @@ class Conversation(Connection):
         self._owed -= count
         self._say(replies[0] if len(replies) == 1 else b"".join(replies), count)
 
+    def fail(self) -> None:
+        """Let the client go for which a mistake of ours was met, which is logged."""
+        _log.failure("connection {id} made netd fail", id=self.id)
+        self.abort()
+
     # --- the transport's producer
 
     def pauseProducing(self) -> None:
@@ -299,6 +314,7 @@ class Conversation(Connection):
         """Send what is said already, then close, whatever else is owed or was asked."""
         if self._turns:
             self._turns.clear()
+            self._owed = 0
         self.close()
 
 
@@ -326,5 +342,4 @@ class _Turn:
         try:
             conversation.turn_answered()
         except Exception:  # noqa: BLE001 - as above
-            _log.failure("connection {id} made netd fail", id=conversation.id)
-            conversation.abort()
+            conversation.fail()

@@ -81,7 +81,7 @@ class MemcachedCodec:
         if match := _ONE_GET(data):
             self._first = False
             return [match[1]]
-        if not _GETS(data):
+        if data[:4] != b"get " or not _GETS(data):
             return None
         self._first = False
         return data[4:-2].split(b"\r\nget ")
@@ -106,13 +106,15 @@ class MemcachedCodec:
     def sets(self, data: bytes) -> Pairs | None:
         if not self._whole or not data.startswith(b"set "):
             return None
+        self._first = False
         pairs: Pairs = []
         at, last = 0, len(data)
+        room = self._commands.room
         while match := _SET(data, at):
             key, flags, size, quiet = match.groups()
             start = match.end()
             end = start + int(size)
-            if quiet or not self._commands.fits(key, end - start, flags):
+            if quiet or end - start + len(key) > room:
                 return None
             if end + 2 > last:
                 break
@@ -121,7 +123,8 @@ class MemcachedCodec:
             value = data[start:end]
             pairs.append((key, value if flags == b"0" and value[:4] != MARK else keep(value, int(flags))))
             at = end + 2
-        self._first = False
+            if at == last:
+                return pairs
         if at < last:
             if not pairs or not (match or _BEGINNING_OF_SET(data, at)):
                 return None
@@ -192,11 +195,12 @@ class MemcachedCodec:
         """Add the sets that come next, as long as they are there whole; False when the next command is none of them."""
         data, at = self._data, self._at
         requests, forms = batch.requests, batch.forms
+        room = self._commands.room
         while len(requests) < limit and (match := _SET(data, at)):
             key, flags, size, quiet = match.groups()
             start = match.end()
             end = start + int(size)
-            if data[end : end + 2] != b"\r\n" or not self._commands.fits(key, end - start, flags):
+            if data[end : end + 2] != b"\r\n" or end - start + len(key) > room:
                 break
             requests.append((key, keep(data[start:end], int(flags))))
             forms.append(SILENT if quiet else STORED)

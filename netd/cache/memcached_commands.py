@@ -148,6 +148,8 @@ class MemcachedCommands:
     """Every command, for all connections of a service. Items larger than `max_item_size` are refused."""
 
     def __init__(self, max_item_size: int, facts: Facts) -> None:
+        self.room = max_item_size - item_size(b"", 0, 1)
+        """Bytes of key and value that surely fit; a few more may."""
         self._max_item_size = max_item_size
         self._facts = facts
         many = MOST_WORDS
@@ -168,10 +170,6 @@ class MemcachedCommands:
             b"shutdown": (lambda _: Ready(Said(b"ERROR: shutdown not enabled\r\n")), 1, many),
         }
         # what parses a command, and how many words it has
-
-    def fits(self, key: bytes, size: int, flags: bytes) -> bool:
-        """Whether an item with a value of this size is not too large."""
-        return item_size(key, size, flags != b"0") <= self._max_item_size
 
     def read(self, line: bytes) -> Step:
         """What a line asks for."""

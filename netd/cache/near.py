@@ -96,12 +96,17 @@ class Near:
 
     # --- hits and fills
 
-    def lookup(self, keys: list[bytes]) -> list[bytes | None]:
-        """The values that are here, as kept. Only while `fresh`."""
+    def lookup(self, keys: list[bytes]) -> list[bytes | None] | None:
+        """The values that are here, as kept; None while hits may not be served."""
+        if self._clock() >= self._fresh_until:
+            return None
         found = self.items.fetch(keys)
-        misses = found.count(None)
-        self.hits += len(keys) - misses
-        self.misses += misses
+        hits = len(keys)
+        if None in found:
+            misses = found.count(None)
+            self.misses += misses
+            hits -= misses
+        self.hits += hits
         return found
 
     def join(self, key: bytes, waiter: Waiter) -> bool:

@@ -49,6 +49,8 @@ HEARTBEAT = 0.25
 """Seconds between two PINGs on a link that listens."""
 MOST_BYTES = 64 << 20
 """Bytes of requests that may wait on a link: half a second of a gigabit network."""
+HELD = 1 << 20
+"""Bytes that one turn's batches may have together to leave in one write: more than sixty clients' large values."""
 BATCH_COST = 512
 """Bytes that a batch counts for beside its requests: about what it and who waits for it take."""
 
@@ -92,11 +94,14 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # has no annotation
     factory: "Upstream"
 
     def connectionMade(self) -> None:
+        self.transport.bufferSize = HELD
         self.lost = ""
         self._batches: deque[tuple[int, Done, int, int, float]] = deque()
         self._got: list[Reply] = []
         self._bytes = 0
         self._tick = self._quiet = self._heard_at = 0
+        self._timed = False
+        self._now = self.factory.reactor.seconds
         self._replies: Any = None
         self._ticking: LoopingCall | None = None
         self._late: IDelayedCall | None = self.factory.reactor.callLater(self.factory.timeout, self._log_in_late)
@@ -167,7 +172,11 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # has no annotation
             self.factory.reactor.callLater(0, done, busy)
             return
         self._bytes += size
-        self._batches.append((count, done, size, self._tick, self.factory.reactor.seconds()))
+        since = 0.0
+        if not self._timed:  # one batch at a time is
+            self._timed = True
+            since = self._now()
+        self._batches.append((count, done, size, self._tick, since))
         self.transport.write(data)
 
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:
@@ -180,7 +189,6 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # has no annotation
         next_reply = replies.gets
         batches = self._batches
         got = self._got
-        took, now = self.factory.seconds.observe, self.factory.reactor.seconds
         try:
             while batches:
                 reply = next_reply()
@@ -196,8 +204,13 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # has no annotation
                 del batches[0]
                 self._bytes -= size
                 answers, self._got = got, (got := [])
-                took(now() - since)
-                _answer(done, answers)
+                if since:
+                    self.factory.seconds.observe(self._now() - since)
+                    self._timed = False
+                try:
+                    done(answers)
+                except Exception:  # noqa: BLE001 - our mistake with one batch must not end the link that serves all
+                    _log.failure("a batch of replies made netd fail")
             if next_reply() is not Ellipsis:
                 self.cut("Redis answered what nobody asked")
         except hiredis.ProtocolError:

@@ -194,8 +194,7 @@ class RedisStore:
         near = self.near
         self.counters.cmd_get += len(keys)
         if near is not None:
-            if near.fresh:
-                found = near.lookup(keys)
+            if (found := near.lookup(keys)) is not None:
                 if None not in found:
                     self.counters.get_hits += len(keys)
                     return found
@@ -297,9 +296,8 @@ class RedisStore:
         near = self.near
         exchange.missing += 1
         waiter = partial(self._got, exchange, place, make)
-        if near is not None and near.fresh:
-            [value] = near.lookup([key])
-            if value is None:
+        if near is not None and (hit := near.lookup([key])) is not None:
+            if (value := hit[0]) is None:
                 self._join_or_fill(near, key, waiter, parts)
             else:
                 self._got(exchange, place, make, value)
@@ -434,12 +432,15 @@ def gets(keys: list[bytes], prefix: bytes) -> bytes:
 
 def _sets(pairs: Pairs, prefix: bytes) -> bytes:
     """SET for each pair."""
-    return b"".join(
-        [
-            b"*3\r\n$3\r\nSET\r\n$%d\r\n%b%b\r\n$%d\r\n%b\r\n" % (len(prefix) + len(key), prefix, key, len(kept), kept)
-            for key, kept in pairs
-        ]
-    )
+    if len(pairs) == 1:
+        key, kept = pairs[0]
+        size = len(prefix) + len(key)
+        return b"*3\r\n$3\r\nSET\r\n$%d\r\n%b%b\r\n$%d\r\n%b\r\n" % (size, prefix, key, len(kept), kept)
+    out: list[bytes] = []
+    for key, kept in pairs:
+        size = len(prefix) + len(key)
+        out += (b"*3\r\n$3\r\nSET\r\n$%d\r\n%b%b\r\n$%d\r\n" % (size, prefix, key, len(kept)), kept, b"\r\n")
+    return b"".join(out)
 
 
 def _fill_of(key: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """Blocks whose bytes are not what was written, although the checksum is right, are damaged ones and nothing else."""
 
 import struct
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,12 @@ ROUTE = Route("lines", "", "work")
 def with_extras(extras: bytes) -> bytes:
     """A block of two empty messages."""
     return struct.pack("<IBIII", 2, 2, 0, 0, len(extras)) + extras
+
+
+@pytest.mark.parametrize("data", [None, 7, "text"])
+def test_a_row_that_holds_no_bytes_is_a_damaged_block(data: Any) -> None:
+    with pytest.raises(blocks.BadBlock):
+        blocks.checksum(1, 1, 1, 1, data)
 
 
 def test_extras_are_read() -> None:

@@ -23,10 +23,8 @@ class Asked:
 
     def get(self, key: bytes = b"k") -> bytes | None:
         """The value if it is a hit; else Redis is asked, or a request under way is joined."""
-        if self.near.fresh:
-            [value] = self.near.lookup([key])
-            if value is not None:
-                return value
+        if (hits := self.near.lookup([key])) is not None and (value := hits[0]) is not None:
+            return value
         if not self.near.join(key, self.answers.append):
             self.under_way.append(self.near.fill(key, self.answers.append))
         return None

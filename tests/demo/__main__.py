@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from tests.demo.feed import Feed, Reader, converse, line_of
 from tests.demo.ledger import Ledger
 from tests.demo.screen import Screen
-from tests.demo.stage import QUEUE, Stage, enter_namespace, own_namespace, until
+from tests.demo.stage import PATIENCE, QUEUE, Stage, enter_namespace, own_namespace, until
 from tests.netd_process import TWISTD
 from tests.sabotage import SABOTAGES, sabotaged
 from tests.servers import HOST, exchange, find_program
@@ -34,7 +34,7 @@ DEAD_LINES = 100
 PORTION = 4000
 """Lines that are sent at once while the disk fills up."""
 CALM = 5.0
-"""Seconds without any change after which nothing more is expected."""
+"""Seconds for which the spool and the queue are empty, after which nothing more is expected."""
 FRESH = 3.0
 """Seconds until netd must have seen what `redis-cli` wrote."""
 
@@ -233,24 +233,29 @@ class Play:
         self._restart("while lines go out")
 
     def _settle(self) -> None:
-        """Until all is there, or nothing has changed for a while."""
+        """Until all is there; or nothing is on its way any more, and it is not."""
         self._say("rest", "nothing breaks any more: the last lines come in, and all go out")
-        last, since = self.ledger.counts(), time.monotonic()
-        while time.monotonic() - since < CALM or self._backlog():
-            counts = self.ledger.counts()
+        counts, since, at_rest = self.ledger.counts(), time.monotonic(), 0.0
+        while time.monotonic() - since < PATIENCE:
+            before, counts = counts, self.ledger.counts()
             if counts.sent == counts.answered == self._lines and not counts.lost:
                 break
-            if counts != last:
-                last, since = counts, time.monotonic()
-            if time.monotonic() - since > 12 * CALM:
+            now = time.monotonic()
+            since = now if counts != before else since
+            at_rest = (at_rest or now) if self._reader.empty and not self._backlog() else 0.0
+            if at_rest and now - max(at_rest, since) > CALM:
                 break
             time.sleep(0.1)
-        self.screen.settled = True
+        else:
+            self.problems.append("it did not come to rest")
+        self._reader.leave()
+        self.screen.settle(self.ledger.counts())
         self.problems += self.ledger.problems()
         if self._reader.strange:
             self.problems.append(f"a message that is no line: {self._reader.strange}")
 
     def _backlog(self) -> bool:
+        """Whether anything is in netd's spool, dead letters aside."""
         try:
             return bool(self._stage.figures()["backlog"])
         except OSError:

@@ -139,6 +139,8 @@ class Reader(threading.Thread):
         super().__init__(daemon=True)
         self.strange = ""
         """A message that is none of this demonstration."""
+        self.empty = False
+        """Whether the broker said that nothing is left in the queue, and nothing has come since."""
         self._parameters = pika.URLParameters(f"{vhost.url}?connection_attempts=1&socket_timeout=5&heartbeat=10")
         self._queue = queue
         self._ledger = ledger
@@ -162,14 +164,18 @@ class Reader(threading.Thread):
             last = unsettled = 0
             for method, properties, body in channel.consume(self._queue, inactivity_timeout=0.1):
                 if method is not None:
+                    self.empty = False
                     self._note(properties.headers or {}, body)
                     last, unsettled = method.delivery_tag, unsettled + 1
                 if unsettled >= PREFETCH // 8 or (unsettled and method is None):
                     channel.basic_ack(last, multiple=True)
                     unsettled = 0
+                if method is None:
+                    self.empty = channel.queue_declare(self._queue, passive=True).method.message_count == 0
                 if self._leaving.is_set():
                     return
         finally:
+            self.empty = False
             with suppress(AMQPError, OSError):
                 connection.close()
 

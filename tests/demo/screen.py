@@ -23,14 +23,17 @@ class Screen:
     """The table and the events."""
 
     def __init__(self, title: str, counts: Callable[[], Counts], out: TextIO = sys.stdout) -> None:
-        self.settled = False
-        """Whether what is not there now is lost."""
+        self._final: Counts | None = None
         self._title = title
         self._counts = counts
         self._out = out
         self._live = out.isatty()
         self._began = time.monotonic()
         self._events: list[str] = []
+
+    def settle(self, counts: Counts) -> None:
+        """What is not there now is lost."""
+        self._final = counts
 
     def open(self) -> None:
         """Take the terminal."""
@@ -70,9 +73,9 @@ class Screen:
         return f"{minutes}:{seconds:02d}"
 
     def _table(self) -> list[str]:
-        counts = self._counts()
-        lost = f"{counts.lost:,}" if self.settled else UNKNOWN
-        on_way = 0 if self.settled else counts.lost
+        counts = self._final or self._counts()
+        lost = f"{counts.lost:,}" if self._final else UNKNOWN
+        on_way = 0 if self._final else counts.lost
         dead = "; ".join(f"{count:,} x {reason[:REASON]}" for reason, count in sorted(counts.dead.items()))
         rows = [
             ("sent", f"{counts.sent:,}", "numbered lines; one without an answer is sent again"),
@@ -82,7 +85,7 @@ class Screen:
             ("repeats", f"{counts.repeats:,}", "a line that came again, with the same x-netd-id"),
             ("sent twice", f"{counts.twice:,}", "sent again, and both came, as two messages"),
             ("on its way", f"{on_way:,}", "answered, and in netd's spool or on its way out"),
-            ("LOST", lost, "answered, and nowhere" if self.settled else "known once everything has come to rest"),
+            ("LOST", lost, "answered, and nowhere" if self._final else "known once everything has come to rest"),
         ]
         head = self._paint(BOLD, self._title) + f"{self._clock():>{WIDTH - len(self._title)}}"
         return [head, "", *(self._row(*row) for row in rows)]

@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Self
@@ -173,9 +173,11 @@ class Stage:
 
     def fill_disk(self) -> None:
         """Nothing more fits on it."""
-        disk = os.statvfs(self._state)
         with (self._state / "ballast").open("wb") as ballast:
-            os.posix_fallocate(ballast.fileno(), 0, disk.f_bavail * disk.f_frsize)
+            while room := os.statvfs(self._state).f_bavail:
+                with suppress(OSError):  # netd may have taken some of it meanwhile
+                    size = room * os.statvfs(self._state).f_frsize
+                    os.posix_fallocate(ballast.fileno(), os.fstat(ballast.fileno()).st_size, size)
 
     def free_disk(self) -> None:
         """There is room again."""

@@ -59,6 +59,8 @@ class Caller(Client):
         self.bytes = 0
         self.broken = 0
         """Connections that ended in the middle."""
+        self.why = ""
+        """The last one did."""
         self.refused: Counter[str] = Counter()
         """Answers that said, in the protocol's own words, that it could not be done."""
         self.missed = 0
@@ -80,8 +82,9 @@ class Caller(Client):
             exchange()
         except TimeoutError:
             self.wrong.append(f"no answer for {SILENCE:.0f} s")
-        except (OSError, Ended):
+        except (OSError, Ended) as error:
             self.broken += 1
+            self.why = repr(error)
         except (WrongAnswer, ImpossibleValue) as error:
             self.wrong.append(str(error))
         else:
@@ -344,7 +347,7 @@ class SshCaller(Caller):
         if done.returncode == self.UNUSABLE:
             if not wanted.startswith(done.stdout):
                 raise WrongAnswer(f"{line}: other output than there is, before the connection broke")
-            raise Ended
+            raise Ended(done.stderr[-200:])
         if (done.returncode, done.stdout) != (status, wanted):
             said = f"status {done.returncode}, {len(done.stdout)} bytes, {done.stderr[-80:]!r}"
             raise WrongAnswer(f"{line}: {said}; not status {status}, {len(wanted)} bytes")

@@ -56,3 +56,10 @@ def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
             print(f"\n{fault}: {load}; recovered in {recovered:.2f} s{more}", end=" ")  # noqa: T201 - it is the report
 
     return tell
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Say at once what failed, as the report at the end may be half an hour away."""
+    if report.failed:
+        what = getattr(getattr(report.longrepr, "reprcrash", None), "message", str(report.longrepr))
+        print(f"\n{report.nodeid.rpartition('::')[2]} FAILED: {what.splitlines()[0][:500]}", end=" ")  # noqa: T201

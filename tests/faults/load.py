@@ -51,8 +51,8 @@ class Load:
         while waiting := [(client, done) for client, done in waiting if not done()]:
             if time.monotonic() > began + within:
                 slow = Counter(type(client).__name__ for client, _ in waiting)
-                wrong = [each for caller in self.callers for each in caller.wrong]
-                raise AssertionError(f"not getting on: {dict(slow)}; {self.said()} {wrong[:3]}")
+                why = [each for caller in self.callers for each in (*caller.wrong[:1], caller.why) if each]
+                raise AssertionError(f"not getting on: {dict(slow)}; {self.said()} {why}")
             time.sleep(LOOK)
         return time.monotonic() - began
 

@@ -1,11 +1,12 @@
 /* A storm of connections: so many a second for so long, from sixteen addresses of the loopback. Each says one thing, hears
  * one answer, compares it, and leaves, every other one with a reset.
  *
- *   storm PORT RATE SECONDS REQUEST ANSWER
+ *   storm PORT RATE SECONDS PATIENCE REQUEST ANSWER
  *
- * "%d" in REQUEST or ANSWER is the connection's number, from 1, in seven digits; ANSWER may be the beginning of what is
- * said. When MOST_OPEN are open no more are begun, so that a server which cannot keep up slows the storm down. After the
- * last one is begun the rest have PATIENCE seconds to be answered. The result is a line of JSON. */
+ * "%d" in REQUEST or ANSWER is the connection's number, from 1, in seven digits; ANSWER may be the beginning of what is said.
+ * When MOST_OPEN are open no more are begun: a server that cannot keep up slows the storm down before the kernel's queue of
+ * 4,096 new connections overflows, and drops some as it likes. After the last one is begun the rest have PATIENCE seconds
+ * to be answered. The result is a line of JSON. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <netinet/in.h>
@@ -18,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST_OPEN = 8000, SOURCES = 16, LONGEST = 512, EVENTS = 512, PATIENCE = 40 };
+enum { MOST_OPEN = 3000, SOURCES = 16, LONGEST = 512, EVENTS = 512 };
 
 struct connection {
     int fd, number, heard;
@@ -102,17 +103,17 @@ static void hear(struct connection *connection) {
 }
 
 int main(int count, char **arguments) {
-    if (count != 6)
+    if (count != 7)
         return 2;
     port = atoi(arguments[1]);
-    double rate = atof(arguments[2]), seconds = atof(arguments[3]);
-    request = arguments[4];
-    answer = arguments[5];
+    double rate = atof(arguments[2]), seconds = atof(arguments[3]), patience = atof(arguments[4]);
+    request = arguments[5];
+    answer = arguments[6];
     poller = epoll_create1(EPOLL_CLOEXEC);
     for (int i = 0; i < MOST_OPEN; i++)
         unused[unused_count++] = i;
     double start = now(), last_begun = 0;
-    for (double time = 0; time < seconds || (unused_count < MOST_OPEN && time < last_begun + PATIENCE); time = now() - start) {
+    for (double time = 0; time < seconds || (unused_count < MOST_OPEN && time < last_begun + patience); time = now() - start) {
         while (time < seconds && begun < (int)(rate * time) && unused_count) {
             begin();
             last_begun = time;

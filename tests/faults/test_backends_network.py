@@ -7,8 +7,8 @@ from tests.faults.network import CASES, Fault
 from tests.faults.world import World
 
 WHERE = {"up": "what {} is sent", "down": "what {} answers", "both": "connections to {}"}
-LASTS = {"Redis": 4.0, "RabbitMQ": 8.0}
-"""Seconds: longer than netd waits for an answer, two seconds, and two heartbeats of two."""
+LASTS = {"Redis": 7.0, "RabbitMQ": 8.0}
+"""Seconds: longer than netd waits for an answer, five seconds, and two heartbeats of two."""
 
 
 @pytest.mark.parametrize(("fault", "direction"), CASES)

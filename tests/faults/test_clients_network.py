@@ -6,7 +6,7 @@ from tests.faults.conftest import Tell
 from tests.faults.network import CASES, Fault
 from tests.faults.world import DOORS, World
 
-OTHERS_WAIT = 5.0
+OTHERS_WAIT = 10.0
 """Seconds that anybody else's exchange may take meanwhile, on a machine that is busy with the load itself."""
 WHERE = {"up": "what clients send", "down": "what clients are sent", "both": "connections"}
 

@@ -8,7 +8,6 @@ import struct
 import subprocess
 import time
 from functools import partial
-from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ import pytest
 from tests.faults.conftest import MakeWorld, Tell
 from tests.faults.world import World
 from tests.netd_process import Netd
-from tests.servers import HOST
 
 HOUR, DAY = 3600, 86400
 
@@ -35,10 +33,7 @@ def offset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def wall_clock(world: World) -> float:
     """What netd takes the time for."""
-    asked = HTTPConnection(HOST, world.doors["admin"], timeout=20)
-    asked.request("GET", "/status")
-    told: float = json.loads(asked.getresponse().read())["time"]
-    asked.close()
+    told: float = json.loads(world.get("/status")[1])["time"]
     return told
 
 

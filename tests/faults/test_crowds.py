@@ -12,19 +12,19 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import Tell
-from tests.faults.crowd import Member
+from tests.faults.crowd import Member, build_storm
 from tests.faults.world import World
 
 PATIENCE = 120.0
 ROUNDS = 3
-RATE, SECONDS = 5000, 20
+RATE, SECONDS, STORM_PATIENCE = 5000, 20, 40
 CROWD = {"echo": 4000, "memcached": 3000, "redis": 2500, "publish": 500}
 MEMORY_OF_ONE = 16 << 10
 """Bytes resident for each connection that has asked something; an idle one takes 2.5 KB, see test_limits.py."""
 
 
-def all_answered(members: list[Member], turn: int) -> float:
-    """Everybody asks, and is answered; the seconds it took."""
+def all_answered(members: list[Member], turn: int) -> tuple[float, int]:
+    """Everybody asks, and is answered; the seconds it took, and how many were told that Redis is late."""
     began = time.monotonic()
     with selectors.DefaultSelector() as selector:
         for member in members:
@@ -35,7 +35,7 @@ def all_answered(members: list[Member], turn: int) -> float:
             for key, _ in selector.select(1):
                 if key.data.hear():
                     selector.unregister(key.data.socket)
-    return time.monotonic() - began
+    return time.monotonic() - began, sum(member.refused for member in members)
 
 
 def test_ten_thousand_connections(world: World, tell: Tell) -> None:
@@ -44,7 +44,7 @@ def test_ten_thousand_connections(world: World, tell: Tell) -> None:
         members = [Member(door, world.doors[door], number) for door, count in CROWD.items() for number in range(count)]
         for member in members:
             crowd.callback(member.socket.close)
-        slowest = max(all_answered(members, turn) for turn in range(1, ROUNDS + 1))
+        rounds = [all_answered(members, turn) for turn in range(1, ROUNDS + 1)]
         each = (world.netd.rss() - memory) / len(members)
         others.recovered()
         crowd.close()
@@ -53,13 +53,13 @@ def test_ten_thousand_connections(world: World, tell: Tell) -> None:
         load.until(lambda: wanted <= load.came(), "every line of the crowd has come")
         load.settle()
         others.settle()
-    others.check()
+    others.check(refused=True)  # while everybody is at it Redis may be late
     load.check()
     assert each < MEMORY_OF_ONE
-    said = (
-        f"{len(members):,} connections, {ROUNDS * len(members):,} answers right, all of a round within {slowest:.1f} s"
-    )
-    tell("a crowd", f"{said}, {each / 1024:.1f} KiB each, others: {others.said()}", took)
+    slowest, refused = max(seconds for seconds, _ in rounds), sum(count for _, count in rounds)
+    said = f"{len(members):,} connections, {ROUNDS * len(members) - refused:,} answers right, {refused} refused"
+    said += f", all of a round within {slowest:.1f} s, {each / 1024:.1f} KiB each"
+    tell("a crowd", f"{said}, others: {others.said()}", took)
 
 
 # --- storms
@@ -86,18 +86,15 @@ STORMS = {
 
 @pytest.fixture(scope="module")
 def storm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    program = tmp_path_factory.mktemp("storm") / "storm"
-    source = Path(__file__).with_name("storm.c")
-    subprocess.run(["cc", "-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-o", program, source], check=True)
-    return program
+    return build_storm(tmp_path_factory.mktemp("storm"))
 
 
 @contextmanager
 def raging(program: Path, port: int, storm: Storm) -> Iterator[dict[str, float]]:
     """A storm; what came of it is there afterwards."""
-    arguments = [str(port), str(RATE), str(SECONDS), storm.request, storm.answer]
+    arguments = [str(each) for each in (port, RATE, SECONDS, STORM_PATIENCE)]
     told: dict[str, float] = {}
-    with subprocess.Popen([program, *arguments], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([program, *arguments, storm.request, storm.answer], stdout=subprocess.PIPE) as process:
         try:
             yield told
             told.update(json.loads(process.communicate(timeout=PATIENCE)[0]))
@@ -123,7 +120,7 @@ def test_a_storm_of_connections(world: World, tell: Tell, storm: Path, door: str
         with world.callers(door, each=1) as newcomer:
             newcomer.settle()
         newcomer.check()
-    others.check()
+    others.check(refused=True)  # while everybody is at it Redis may be late
     load.check()
     assert told["wrong"] == told["unanswered"] == 0
     assert told["answered"] > 0

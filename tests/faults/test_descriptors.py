@@ -23,6 +23,8 @@ def test_no_more_descriptors(make_world: MakeWorld, tmp_path: Path, tell: Tell) 
     def in_use() -> int:
         return sum(1 for _ in Path(f"/proc/{world.netd.process.pid}/fd").iterdir())
 
+    for path in ("/status", "/metrics"):  # what is asked for the first time is read from files
+        world.get(path)
     with world.everybody("ssh") as load, ExitStack() as crowd:
         before, logged = in_use(), len(world.netd.events)
         began = time.monotonic()

@@ -27,11 +27,13 @@ def test_a_full_disk_is_lines_own_business(make_world: MakeWorld, small_disk: Pa
     publish = world.doors["publish"]
     with world.everybody("lines") as others, world.lines("lines", publish=publish) as load:
         ballast = small_disk / "ballast"
-        began = time.monotonic()
+        began, told = time.monotonic(), set()
         for _ in range(20):  # what netd frees meanwhile is filled too
             fill(ballast)
             time.sleep(0.1)
             others.recovered()
+            told.add(world.netdctl("bridge", "status")["bridges"][0]["problem"])
+        assert "the spool cannot be written: the disk is full" in told
         lasted = time.monotonic() - began
         ballast.unlink()
         took = load.recovered([*load.publishers, *load.readers])

@@ -20,7 +20,7 @@ from tests.netd_process import TWISTD, Netd
 NAME_SERVER = "127.0.0.53"
 LOCALHOST = "127.0.0.1 localhost\n"
 BACKENDS = LOCALHOST + "127.0.0.1 redis.test rabbit.test\n"
-OTHERS_WAIT = 5.0
+OTHERS_WAIT = 10.0
 
 OWN_ETC = "mount --bind $0/hosts /etc/hosts && mount --bind $0/resolv.conf /etc/resolv.conf && exec $@"
 UNSHARE = ["unshare", "--mount", "--propagation", "private"]

@@ -47,7 +47,7 @@ max_connections_per_host = 0
 listen_memcached = "127.0.0.1:{memcached}"
 listen_redis = "127.0.0.1:{redis}"
 store = "{store}"
-timeout = "2s"
+timeout = "5s"
 max_connections_per_host = 0
 [bridge.main]
 broker = "{broker}"
@@ -149,14 +149,19 @@ class World:
         if whole:
             self._netd.wait_until(self.ready, "every service up", START)
 
-    def ready(self) -> bool:
-        """Whether every service and backend does its work."""
+    def get(self, path: str) -> tuple[int, bytes]:
+        """What the admin port answers, on a connection of its own."""
         asked = HTTPConnection(HOST, self.doors["admin"], timeout=20)
         try:
-            asked.request("GET", "/readyz")
-            return asked.getresponse().status == HTTPStatus.OK
+            asked.request("GET", path)
+            response = asked.getresponse()
+            return response.status, response.read()
         finally:
             asked.close()
+
+    def ready(self) -> bool:
+        """Whether every service and backend does its work."""
+        return self.get("/readyz")[0] == HTTPStatus.OK
 
     def kill_netd(self) -> None:
         """As a crash does."""

@@ -79,7 +79,7 @@ def test_clients_that_pipeline_without_reading_cost_little_and_nobody_else_notic
     with connect(netd) as other:
         began = time.monotonic()
         assert ask(other, b"get none\r\nmn\r\n", b"MN\r\n") == b"END\r\nMN\r\n"
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10
     # what a batch may ask for before it is known how large the replies are, and what was read of the requests
     assert netd.peak() - before < len(greedy) * 20 * MIB
     for each in greedy:

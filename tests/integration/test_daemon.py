@@ -161,7 +161,7 @@ def test_the_drain_timeout_cuts_a_client_that_goes_on_for_ever(directory: Path) 
             client.setblocking(False)
             netd.process.send_signal(signal.SIGTERM)
             started = time.monotonic()
-            while netd.process.poll() is None and time.monotonic() < started + 10:
+            while netd.process.poll() is None:
                 try:
                     client.send(b"more")
                     client.recv(1000)
@@ -170,7 +170,7 @@ def test_the_drain_timeout_cuts_a_client_that_goes_on_for_ever(directory: Path) 
                 except OSError:
                     break
             assert netd.wait() == 0
-            assert 0.4 < time.monotonic() - started < 5
+            assert 0.4 < time.monotonic() - started < 9  # the default is 10
         assert "cutting 1 connection(s) that did not finish" in netd.messages
 
 
@@ -187,7 +187,7 @@ def test_a_second_signal_cuts_at_once(directory: Path) -> None:
         netd.wait_for("draining 1 connection")
         started = time.monotonic()
         assert netd.stop(signal.SIGTERM) == 0
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 9  # a drain would take 10
 
 
 # --- limits
@@ -199,11 +199,21 @@ def test_connections_over_the_limit_are_closed_and_logged_once_a_second(director
         with connect(port) as first:
             first.sendall(b"in")
             assert first.recv(2) == b"in"
+            began = time.monotonic()
             for _ in range(50):
                 with connect(port) as refused:
                     assert refused.recv(1) == b""
-            netd.wait_for("refused 49 connection(s) by max_connections, last from 127.0.0.1")
-        assert sum("refused" in message for message in netd.messages) == 2
+            netd.wait_until(lambda: sum(refusals(netd)) == 50, "50 refusals")
+            assert len(refusals(netd)) <= 2 + time.monotonic() - began
+        assert refusals(netd)[0] == 1
+
+
+def refusals(netd: Netd) -> list[int]:
+    """How many connections each line of the log says were refused."""
+    found = [
+        re.match(r"refused (\d+) connection\(s\) by max_connections, last from 127", each) for each in netd.messages
+    ]
+    return [int(match[1]) for match in found if match]
 
 
 def test_running_out_of_descriptors_neither_spins_nor_floods_and_passes(directory: Path) -> None:

@@ -171,7 +171,7 @@ def test_an_idle_tls_connection_is_closed(netd: Netd, directory: Path) -> None:
         assert client.recv(5) == b"hello"
         started = time.monotonic()
         assert client.recv(1) == b""
-        assert time.monotonic() - started < 8
+        assert time.monotonic() - started < 30
 
 
 def test_a_client_that_talks_plain_text_is_let_go_without_a_traceback(netd: Netd) -> None:

@@ -21,10 +21,10 @@ from pathlib import Path
 from benchmarks import charts
 from tests.faults.rounds import Consumer, Publisher
 from tests.netd_process import Netd
-from tests.servers import HOST, RabbitServer, RedisServer, reserve_port
-from tests.soak.flat import Trend, trend
+from tests.servers import HOST, RabbitServer, RedisServer, ServerFailed, reserve_port
+from tests.soak.flat import TooFew, Trend, trend
 from tests.soak.loads import CLOSED, Cached, Echoes, Load, Nowhere, Operator, Passers, Sessions
-from tests.soak.samples import ALLOWED, LAG, MOST_WAITING, Sampler
+from tests.soak.samples import ALLOWED, Sampler, judged
 from tests.soak.troubles import NotAsExpected, Troubles
 
 PATIENCE = 120.0
@@ -128,6 +128,8 @@ class Soak:
             self._endure(troubles, watched)
             for each in watched:
                 each.join(2 * PATIENCE)
+                if each.is_alive():
+                    self.failures.append(f"{type(each).__name__} waits and waits")
             self.say("nothing breaks any more: what was acknowledged must come out")
             self._settle(publisher, consumer)
             self.failures += [each.failure for each in watched if each.failure]
@@ -138,7 +140,7 @@ class Soak:
                     f"{closed} connections to the cache were closed, which was replaced {troubles.replaced} times"
                 )
             self._tell(loads, publisher, consumer)
-        return self._judge(sampler) and not self.failures
+            return self._judge(sampler) and not self.failures
 
     def _loads(self, directory: Path, ports: dict[str, int]) -> list[Load]:
         chance = random.Random(self._seed)
@@ -170,7 +172,7 @@ class Soak:
 
         try:
             troubles.play(self._enough, say)
-        except NotAsExpected as error:
+        except (NotAsExpected, ServerFailed) as error:
             self.failures.append(str(error))
         finally:
             self._enough.set()
@@ -197,10 +199,14 @@ class Soak:
 
     def _judge(self, sampler: Sampler) -> bool:
         """Print and draw what was measured; whether all of it was flat."""
-        trends = {name: trend(points, ALLOWED[name]) for name, points in sampler.points.items()}
-        judged = set(trends) - ({LAG} if sampler.waiting > MOST_WAITING else set())
+        try:
+            trends = {name: trend(points, ALLOWED[name]) for name, points in sampler.points.items()}
+        except TooFew as error:
+            self.say(f"nothing can be said: {error}")
+            return False
+        matter = judged(sampler.waiting)
         for name, found in trends.items():
-            self.say(_verdict(name, found, judged=name in judged))
+            self.say(_verdict(name, found, matters=name in matter))
         self.say(f"the reactor waited {sampler.waiting:.0%} of the time for a processor")
         panels = [
             charts.Course(
@@ -215,7 +221,7 @@ class Soak:
         self._chart.write_text(charts.courses(title, "minutes", panels, [at for at, _ in self._marks]))
         self._chart.with_suffix(".json").write_text(json.dumps(sampler.points))
         self.say(f"drawn: {self._chart}, with its samples beside it")
-        return all(trends[name].flat for name in judged)
+        return all(trends[name].flat for name in matter)
 
     def say(self, text: str) -> None:
         """Print a line, with how long it has been."""
@@ -227,9 +233,9 @@ def _lost(publisher: Publisher, consumer: Consumer) -> int:
     return len(publisher.sure - {number for _, number, _ in list(consumer.received)})
 
 
-def _verdict(name: str, found: Trend, *, judged: bool) -> str:
+def _verdict(name: str, found: Trend, *, matters: bool) -> str:
     word = "flat" if found.flat else "NOT FLAT"
-    if not judged:
+    if not matters:
         word = "not judged, as the machine was busy"
     return (
         f"{name}: {found.start[1]:.2f} at half time, {found.rise:+.2f} by the end ({found.allowed:.2f} allowed): {word}"

@@ -28,16 +28,22 @@ ALLOWED: Mapping[str, Allowance] = {
 """The figures, and by how much each may rise in the second half."""
 
 
+def judged(waiting: float) -> set[str]:
+    """The figures that say something of netd, where its reactor waited for such a part of the time for a processor."""
+    return set(ALLOWED) - ({LAG} if waiting > MOST_WAITING else set())
+
+
 class Sampler(threading.Thread):
     """Samples until it is told that it is enough; keeps why it could not, if it could not."""
 
-    def __init__(self, pid: int, admin_port: int, enough: threading.Event) -> None:
+    def __init__(self, pid: int, admin_port: int, enough: threading.Event, period: float = PERIOD) -> None:
         super().__init__(daemon=True)
         self.points: dict[str, list[Point]] = {name: [] for name in ALLOWED}
         self.failure = ""
         self._proc = Path(f"/proc/{pid}")
         self._admin_port = admin_port
         self._enough = enough
+        self._period = period
         self._late = (0, 0.0)
         self._began = self._ended = (0.0, 0.0)
 
@@ -45,19 +51,19 @@ class Sampler(threading.Thread):
     def waiting(self) -> float:
         """Which part of the time the reactor's thread could have run, and other processes did."""
         (began, waited), (ended, waited_then) = self._began, self._ended
-        return (waited_then - waited) / (ended - began)
+        return (waited_then - waited) / (ended - began) if ended > began else 0.0
 
     def run(self) -> None:
         began = time.monotonic()
         try:
             self._late = self._lag()
             self._began = self._wait_for_processor()
-            while not self._enough.wait(PERIOD):
+            while not self._enough.wait(self._period):
                 at = time.monotonic() - began
                 for name, value in self._sample().items():
                     self.points[name].append((at, value))
                 self._ended = self._wait_for_processor()
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was, nothing is measured any more
             self.failure = f"no sample any more: {error!r}"
 
     def _sample(self) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """The real daemon with an ssh service, and what real clients need to reach it."""
 
 import asyncio
+import os
 import subprocess
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ from tests.netd_process import Netd, running
 PASSWORD = "correct horse"
 KINDS = ("ed25519", "rsa", "ecdsa")
 
+NAP = 4000 + os.getpid()
+"""Seconds that commands sleep, by which a test finds them among all processes of the machine."""
+
 COMMANDS = r"""
 [ssh.console.commands]
 df = ["df", "-h"]
@@ -24,18 +28,18 @@ cat = ["cat"]
 env = ["env"]
 both = ["sh", "-c", "echo out; echo err >&2; exit 3"]
 killed = ["sh", "-c", "kill -TERM $$"]
-group = ["sh", "-c", "sleep 4321 & sleep 4321"]
-stubborn = ["sh", "-c", "trap '' TERM; sleep 4322 & while :; do sleep 0.1; done"]
-leader = ["ps", "-o", "pid=,pgid=,sid=", "--no-headers", "-C", "ps"]
+group = ["sh", "-c", "sleep NAP.1 & sleep NAP.1"]
+stubborn = ["sh", "-c", "trap '' TERM; sleep NAP.2 & while :; do sleep 0.1; done"]
+leader = ["sh", "-c", "ps -o pid=,pgid=,sid= $$"]
 here = ["readlink", "/proc/self/cwd"]
 open = ["ls", "/proc/self/fd"]
 missing = ["no-such-program"]
 sleep = { argv = ["sleep", "{seconds}"], args = { seconds = "[0-9.]+" }, timeout = 0 }
-late = { argv = ["sleep", "4323"], timeout = "300ms" }
+late = { argv = ["sleep", "NAP.3"], timeout = "300ms" }
 much = { argv = ["head", "-c", "100000", "/dev/zero"], output_limit = "1KiB" }
 zeros = { argv = ["head", "-c", "{size}", "/dev/zero"], args = { size = "[0-9]+[MG]?" }, output_limit = 0, timeout = 0 }
 admins = { argv = ["true"], role = "admin" }
-"""
+""".replace("NAP", str(NAP))
 
 
 class Sshd:

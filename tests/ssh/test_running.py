@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.ssh.daemon import Sshd, run
+from tests.ssh.daemon import NAP, Sshd, run
 
 
 def until(true: Callable[[], object], what: str) -> None:
@@ -93,7 +93,7 @@ def test_there_is_no_shell(sshd: Sshd) -> None:
 def test_time_is_up_is_said_and_shown_by_the_status(sshd: Sshd) -> None:
     done = sshd.ssh("late")
     assert (done.returncode, done.stderr) == (124, b"netd: sleep: timed out after 0.3 s\n")
-    until(lambda: not processes("sleep 4323"), "it still runs")
+    until(lambda: not processes(f"sleep {NAP}.3"), "it still runs")
 
 
 def test_too_much_output_is_said_and_shown_by_the_status(sshd: Sshd) -> None:
@@ -104,7 +104,7 @@ def test_too_much_output_is_said_and_shown_by_the_status(sshd: Sshd) -> None:
 
 @pytest.mark.parametrize("line", ["group", "stubborn"])
 def test_all_of_a_command_ends_when_its_client_is_gone(sshd: Sshd, line: str) -> None:
-    number = {"group": "4321", "stubborn": "4322"}[line]
+    number = {"group": f"{NAP}.1", "stubborn": f"{NAP}.2"}[line]
     client = subprocess.Popen([*sshd.openssh, "ops@127.0.0.1", line], stdin=subprocess.DEVNULL)
     until(lambda: processes(f"sleep {number}"), "it never began")
     client.send_signal(signal.SIGKILL)
@@ -178,7 +178,7 @@ def test_a_client_that_does_not_read_costs_nothing_and_nobody_waits_for_it(sshd:
         client.stdout.read(1)
         until(lambda: standstill(sshd), "it goes on reading for a client that does not")
         before = sshd.netd.rss()
-        assert run(status_time(sshd)) < 2 * alone
+        assert min(run(status_time(sshd)) for _ in range(3)) < 2 * alone
         assert sshd.netd.rss() - before < 5 << 20
     finally:
         client.kill()
