@@ -3,7 +3,7 @@
 PYTHON ?= python3
 CONFIG ?= config/dev.toml
 ARGS ?=
-JOBS ?= 3
+JOBS ?= 4
 CODEC ?=
 SECONDS ?= 600
 SABOTAGE ?=

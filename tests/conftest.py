@@ -13,7 +13,7 @@ __all__ = ["free_port", "memcached_server", "rabbit_server", "rabbit_vhost", "re
 TOGETHER = {
     "tests/benchmarks/test_rabbit": "a RabbitMQ",
     "tests/bridge/test_amqp": "a RabbitMQ",
-    "tests/integration/test_bridge": "a RabbitMQ",
+    "tests/integration/test_bridge_": "a RabbitMQ",
     "tests/test_servers": "a RabbitMQ",
     "tests/systemd/": "a box",
 }

@@ -30,7 +30,7 @@ from tests.faults.crowd import Member, build_storm
 from tests.faults.load import Load
 from tests.faults.values import Values
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 Answer = Callable[[bytes], bytes]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults.proxy import FaultProxy
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 Pair = tuple[socket.socket, socket.socket]
 
 

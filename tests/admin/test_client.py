@@ -20,7 +20,7 @@ def answering(directory: Path, answer: bytes) -> Iterator[Path]:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
         listening.listen()
-        listening.settimeout(30)
+        listening.settimeout(60)
 
         def serve() -> None:
             client, _ = listening.accept()

@@ -10,7 +10,7 @@ import pytest
 from tests.demo.feed import Feed, converse, line_of
 from tests.demo.ledger import Ledger
 
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 class Server:

@@ -224,7 +224,7 @@ def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]
     """A file system of so many MiB."""
     directory = tmp_path / "small"
     directory.mkdir()
-    options = ["-t", "tmpfs", "-o", f"size={request.param}m"]
+    options = ["-t", "tmpfs", "-o", f"size={request.param}m,mode=700"]
     mounted = subprocess.run(["mount", *options, "netd-test", directory], capture_output=True, text=True, check=False)
     if mounted.returncode:
         pytest.skip(f"a small file system takes root and mount(2): {mounted.stderr.strip()}")

@@ -46,7 +46,7 @@ def memcached_client(netd: Netd, directory: Path, show: str) -> Client:
     context = ssl.create_default_context(cafile=str(directory / "authority.pem"))
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.load_cert_chain(directory / f"{show}.pem", directory / f"{show}.key")
-    return Client((HOST, netd.port("cache.main")), tls_context=context, timeout=20)
+    return Client((HOST, netd.port("cache.main")), tls_context=context, timeout=60)
 
 
 def redis_client(netd: Netd, directory: Path, show: str) -> "redis.Redis":
@@ -57,7 +57,7 @@ def redis_client(netd: Netd, directory: Path, show: str) -> "redis.Redis":
         ssl_ca_certs=str(directory / "authority.pem"),
         ssl_certfile=str(directory / f"{show}.pem"),
         ssl_keyfile=str(directory / f"{show}.key"),
-        socket_timeout=20,
+        socket_timeout=60,
     )
 
 

@@ -50,7 +50,7 @@ def netd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Netd]:
 
 
 def ask(netd: Netd, service: str, line: bytes) -> bytes:
-    with socket.create_connection(("127.0.0.1", netd.port(service)), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", netd.port(service)), timeout=60) as client:
         client.sendall(line)
         return client.recv(100)
 
@@ -104,7 +104,7 @@ def test_a_change_of_passwords_shows_that_and_nothing_else(netd: Netd) -> None:
 @pytest.mark.parametrize("path", ["/status", "/metrics", "/readyz"])
 def test_no_page_shows_one(netd: Netd, path: str) -> None:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{netd.port('admin', 1)}{path}", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{netd.port('admin', 1)}{path}", timeout=60) as answer:
             said = answer.read().decode()
     except urllib.error.HTTPError as error:
         said = error.read().decode()

@@ -13,7 +13,7 @@ from tests.cache.redis_client import redis_client
 from tests.netd_process import Netd, running
 from tests.soak.loads import KEYS, Cached, Echoes, Load
 
-SECONDS = 30.0
+SECONDS = 60.0
 CONFIG = '[cache.main]\nlisten_memcached = "127.0.0.1:0"\nlisten_redis = "127.0.0.1:0"\n'
 
 
