@@ -4,7 +4,6 @@ What the target raises is noted in the file FINDINGS, once for each error and pl
 """
 
 import random
-import resource
 import shlex
 import sys
 from pathlib import Path
@@ -12,9 +11,6 @@ from pathlib import Path
 import atheris
 
 from fuzz import inputs
-
-MOST_MEMORY = 2 << 30
-"""Bytes of address space beside what the fuzzer itself has; who asks for more gets a MemoryError, a finding."""
 
 REPEATED = 0.1
 """Of the mutations, how many repeat a piece; libFuzzer has none that does."""
@@ -30,7 +26,7 @@ def main() -> None:
     """Search until libFuzzer's limits are reached."""
     name, findings, *options = sys.argv[1:]
     with atheris.instrument_imports(include=INSTRUMENTED, enable_loader_override=False):
-        from fuzz.target import PATIENCE, Hang, be_quiet, describe, examine, load  # noqa: PLC0415 - they import what is to be instrumented
+        from fuzz.target import PATIENCE, Hang, be_quiet, bounded_memory, describe, examine, load  # noqa: PLC0415 - they import what is to be instrumented
 
         be_quiet()
         check = load(name).check
@@ -57,12 +53,11 @@ def main() -> None:
         mutated: bytes = atheris.Mutate(data, most)
         return mutated
 
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (_address_space() + MOST_MEMORY, hard))
     # libFuzzer starts itself anew to merge: a line for the shell, made of its first argument and of options.
     again = shlex.join([sys.executable, "-m", "fuzz.explore", name, findings])
     atheris.Setup([again, *options], one, custom_mutator=mutate, enable_python_coverage=True)
-    atheris.Fuzz()
+    with bounded_memory():
+        atheris.Fuzz()
 
 
 def repeat(data: bytes, chance: random.Random) -> bytes:
@@ -70,11 +65,6 @@ def repeat(data: bytes, chance: random.Random) -> bytes:
     start = chance.randrange(len(data))
     piece = data[start : start + chance.randint(1, LONGEST_PIECE)]
     return data[:start] + piece * (1 << chance.randint(1, MOST_DOUBLINGS)) + data[start:]
-
-
-def _address_space() -> int:
-    pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
-    return pages * resource.getpagesize()
 
 
 if __name__ == "__main__":

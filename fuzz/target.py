@@ -6,6 +6,7 @@ is made of.
 """
 
 import random
+import resource
 import signal
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,9 @@ TARGETS = Path(__file__).parent / "targets"
 
 PATIENCE = 1.0
 """Seconds of processor time that an input of a few kilobytes may take."""
+
+MOST_MEMORY = 1 << 30
+"""Bytes of address space beside what the process has already."""
 
 MOST_PIECES = 8
 """Pieces that an input is cut into, where it is not cut into bytes."""
@@ -89,6 +93,18 @@ def nothing_fails() -> Iterator[None]:
         if failure := event.get("log_failure"):
             failure.raiseException()
         raise AssertionError(event.get("log_format"))
+
+
+@contextmanager
+def bounded_memory() -> Iterator[None]:
+    """Who asks for more than MOST_MEMORY gets a MemoryError, which is a finding."""
+    pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MOST_MEMORY, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 def examine(check: Callable[[bytes], None], data: bytes, patience: float = PATIENCE) -> BaseException | None:

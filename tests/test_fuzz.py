@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.logger import Logger
 
 from fuzz import inputs
-from fuzz.target import describe, examine, load, names, nothing_fails, pieces
+from fuzz.target import bounded_memory, describe, examine, load, names, nothing_fails, pieces
 from netd.proxy import read_header
 
 PATIENCE = 10.0
@@ -24,7 +24,8 @@ def test_no_input_that_was_gathered_makes_its_codec_fail(name: str) -> None:
     check = load(name).check
     wrong = {}
     for data in [b"", *gathered, *inputs.read(inputs.findings_of(name))]:
-        error = examine(check, data, PATIENCE)
+        with bounded_memory():
+            error = examine(check, data, PATIENCE)
         if error is not None:
             wrong[data] = f"{describe(error)}: {error}"
     assert wrong == {}
@@ -89,3 +90,12 @@ def test_findings_are_added_once_under_what_came_of_them(tmp_path: Path) -> None
     inputs.add(path, {"Error in b": b"#\n\xff", "Error in c": b"x"})
     assert path.read_text() == "# Error in a\n\\x23\\n\\xff\n# Error in c\nx\n"
     assert inputs.read(path) == [b"#\n\xff", b"x"]
+
+
+def test_what_takes_all_the_memory_is_found() -> None:
+    def check(data: bytes) -> None:
+        assert bytes(len(data) << 40)
+
+    with bounded_memory():
+        error = examine(check, b"x")
+    assert isinstance(error, MemoryError)
