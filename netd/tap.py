@@ -3,6 +3,7 @@
 The only module that touches the global reactor.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Mapping
@@ -89,6 +90,7 @@ def makeService(options: Options) -> IService:
     announce = announcer(os.environ, reactor)
     daemon = Daemon(options.config, options.log, reactor, partial(leave, reactor), announce)
     reactor.callWhenRunning(handle_signals, reactor, daemon.request_stop, daemon.request_reload)
+    reactor.callWhenRunning(gc.freeze)  # a full collection went through every module: 45 ms in which nobody was served
     syslog = options.parent is not None and options.parent.get("syslog")
     return cast("IService", daemon if syslog else _Logging(daemon, options.log))
 

@@ -158,7 +158,7 @@ def test_a_killed_broker_comes_back_on_the_same_port_with_what_it_had(
 def test_nothing_is_left_behind_when_a_test_fails(kind: type[Server]) -> None:
     server = kind()
     pid = server.launch().pid
-    assert str(pid) in processes_of(server.directory, pid)
+    assert eventually(lambda: str(pid) in processes_of(server.directory, pid))
 
     with pytest.raises(ArithmeticError), closing(server):
         raise ArithmeticError
@@ -182,7 +182,7 @@ sys.stdin.read()
     ) as other:
         assert other.stdout is not None
         pid, directory = other.stdout.readline().split()
-        assert pid in processes_of(Path(directory), int(pid))
+        assert eventually(lambda: pid in processes_of(Path(directory), int(pid)))
         other.kill()
     assert eventually(lambda: not processes_of(Path(directory), int(pid)))
     assert eventually(lambda: not Path(directory).exists())

@@ -62,7 +62,8 @@ WAITING_MOST = 16 << 20
 RELEASE_DELAY = 0.25
 """Seconds that what nobody waits for may wait for a commit to go with."""
 MEASURE_EVERY = 32
-"""Commits after which it is asked again how much the file holds: the question costs a tenth of a sync."""
+"""Commits after which it is asked again how much the file holds: the question costs a tenth of a sync. After those that
+only give room it is always asked."""
 NEVER = float("inf")
 RETRY_DELAY = 1.0
 """Seconds between two attempts to write again after a failure."""
@@ -273,7 +274,7 @@ class Spool:
             portions = list(_portions(self._committing) if self._full else [self._committing])
             call: Callable[[], int | None] = partial(_recover, self._file, portions, self._written, full=self._full)
         else:
-            measure = self._over or self.commits % MEASURE_EVERY == 0
+            measure = self._over or self.commits % MEASURE_EVERY == 0 or not self._committing_size
             call = partial(_transact, self._file, works, self._committing_size, measure=measure)
         self._in_thread(call).addCallbacks(self._committed, self._failed).addErrback(self._broken)
 

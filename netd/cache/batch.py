@@ -4,9 +4,9 @@ A codec knows one connection's wire format and nothing of sockets: bytes → bat
 keeps what it has not understood yet, and no more than a request may have.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from netd.cache.requests import Answer, Outcome, Problem, Request
 
@@ -15,6 +15,19 @@ Found = Sequence[bytes | Problem | None]
 
 Pairs = list[tuple[bytes, bytes]]
 """Plain sets: each a key and the bytes to keep for it."""
+
+T = TypeVar("T")
+
+
+class Wired(list[T]):
+    """Keys or pairs of a Redis client, with the bytes that asked for them: a Redis understands these as they are."""
+
+    __slots__ = ("wire",)
+
+    def __init__(self, asked: Iterable[T], wire: bytes) -> None:
+        super().__init__(asked)
+        self.wire = wire
+
 
 Results = Sequence[bytes | Problem | Outcome]
 """The answers to plain sets: `STORED` each, if all went well."""

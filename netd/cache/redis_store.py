@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from netd.cache.batch import Found, Pairs, Results
+from netd.cache.batch import Found, Pairs, Results, Wired
 from netd.cache.config import CacheSettings, CacheUserSettings
 from netd.cache.conversation import Conversation
 from netd.cache.counters import Counters
@@ -205,7 +205,8 @@ class RedisStore:
         link = self.upstream.link
         if link is None:
             return [self._away()] * len(keys)
-        link.submit(gets(keys, self.prefix), len(keys), partial(self._found, done))
+        data = keys.wire if keys.__class__ is Wired and not self.prefix else gets(keys, self.prefix)
+        link.submit(data, len(keys), partial(self._found, done))
         return None
 
     def write(self, pairs: Pairs, done: Callable[[Results], None]) -> Results | None:
@@ -215,7 +216,8 @@ class RedisStore:
         link = self.upstream.link
         if link is None:
             return [self._away()] * len(pairs)
-        link.submit(_sets(pairs, self.prefix), len(pairs), done)  # type: ignore[arg-type]  # Redis's replies are results
+        data = pairs.wire if pairs.__class__ is Wired and not self.prefix else _sets(pairs, self.prefix)
+        link.submit(data, len(pairs), done)  # type: ignore[arg-type]  # Redis's replies are results
         return None
 
     def _found(self, done: Callable[[Any], None], values: Replies) -> None:

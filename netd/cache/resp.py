@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from math import isinf, isnan
 from typing import Final, cast
 
-from netd.cache.batch import Batch, Pairs, Results
+from netd.cache.batch import Batch, Pairs, Results, Wired
 from netd.cache.layout import MARK, keep, value_of
 from netd.cache.redis_words import FLUSHES
 from netd.cache.requests import STORED, Answer, Command, Outcome, Problem, Reply, Request, Status, item_size
@@ -337,7 +337,7 @@ class RespCodec:
             or verbs.count(b"GET") + verbs.count(b"get") != count
         ):
             return None
-        return keys
+        return Wired(keys, data)
 
     def found(self, keys: Sequence[bytes], values: Sequence[bytes | Problem | Raw | None]) -> bytes:  # noqa: ARG002 - memcached's replies name the keys
         """The replies to plain GETs, from values as they are kept."""
@@ -362,7 +362,7 @@ class RespCodec:
         if data[:_HEAD] not in _SET or self._fed or self.requests.stranger:
             return None
         pairs: Pairs = []
-        at, end, largest = 0, len(data), self._largest_value
+        at, end, largest, bare = 0, len(data), self._largest_value, True
         while match := _PLAIN_SET(data, at):
             announced, key, length = match.groups()
             start = match.end()
@@ -374,10 +374,12 @@ class RespCodec:
             ):
                 break
             value = data[start:after]
-            pairs.append((key, keep(value) if value[:4] == MARK else value))
+            if value[:4] == MARK:
+                value, bare = keep(value), False
+            pairs.append((key, value))
             at = after + 2
             if at == end:
-                return pairs
+                return Wired(pairs, data) if bare and len(pairs) > 1 else pairs
             if at < _SMALL_SET and (whole := self._whole_sets(data)) is not None:
                 return whole
         return self._other_sets(data, at, pairs)
@@ -413,6 +415,8 @@ class RespCodec:
             or max(map(len, keys)) + max(map(len, values)) > self._largest_value
         ):
             return None
+        if MARK not in data:
+            return Wired(zip(keys, values, strict=True), data)
         return [(key, keep(value) if value[:4] == MARK else value) for key, value in zip(keys, values, strict=True)]
 
     def _set_at(self, data: bytes, at: int) -> tuple[int, bytes, bytes] | tuple[()] | None:  # noqa: PLR0911 - ways not to be one

@@ -263,6 +263,18 @@ def test_a_spool_at_its_limit_says_so_until_a_part_of_it_is_free(bench: Bench) -
     assert one.spool.problem == ""
 
 
+def test_how_much_a_spool_holds_is_known_once_all_of_it_is_released(bench: Bench) -> None:
+    one = bench()
+    empty = one.spool.used
+    for _ in range(8):
+        one.send(*[b"x" * 1000] * 50)
+        one.finish()
+    assert one.spool.used > empty + 300_000
+    one.wire.settle(1, max(one.wire.unsettled), Outcome.CONFIRMED)
+    one.finish(1)
+    assert one.spool.used <= empty + 20_000
+
+
 def test_a_full_disk_takes_releases_before_it_takes_lines(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     one = bench()
     one.send(b"old")

@@ -22,6 +22,8 @@ KEYS = [f"key{number}" for number in range(6)]
 SECONDS = 3.0
 READS = 200
 """What a test takes at least, in time and in reads."""
+AGREED = 0.1
+"""Seconds after which every client reads what was written; of several tries, the quicker quarter is held to that."""
 PATIENCE = 60.0
 """Seconds for what takes a millisecond where there is time."""
 

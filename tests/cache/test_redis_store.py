@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cache.redis_client import RedisClient
+from netd.cache.layout import keep
+from tests.cache.redis_client import RedisClient, pack
 from tests.cache.test_differential import STREAMS
 from tests.netd_process import Netd, running
 from tests.servers import MemcachedServer, RedisServer, exchange
@@ -151,6 +152,23 @@ def test_a_value_that_looks_like_a_header_is_still_a_value(cache: Cache) -> None
     assert cache.redis.ask("GETRANGE a 1 2") == b"ND"
     cache.redis.ask("APPEND", "new", value)
     assert cache.redis.ask("GET new") == value
+
+
+@pytest.mark.parametrize("count", [1, 2, 40])
+@pytest.mark.parametrize("size", [5, 3000])
+def test_many_sets_and_gets_at_once_mean_what_they_mean_one_by_one(cache: Cache, count: int, size: int) -> None:
+    marked = b"\0ND\1" + b"x" * size
+    values = {f"k{number}": b"%d" % number * size for number in range(count)}
+    for last in (b"y" * size, marked):
+        values["last"] = last
+        cache.redis.send(b"".join(pack("set", key, value) for key, value in values.items()))
+        assert [cache.redis.read() for _ in values] == [b"OK"] * len(values)
+        for _ in range(2):  # from Redis, and then from the near cache
+            cache.redis.send(b"".join(pack("get", key) for key in values))
+            assert [cache.redis.read() for _ in values] == list(values.values())
+        assert cache.memcached("get last\n") == f"VALUE last 0 {len(last)}\n{last.decode('latin-1')}\nEND\n"
+        assert cache.direct.ask("GET", f"{cache.prefix}k0") == values["k0"]
+        assert cache.direct.ask("GET", f"{cache.prefix}last") == keep(last)
 
 
 def masked(answer: bytes) -> list[bytes]:

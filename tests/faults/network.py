@@ -38,7 +38,7 @@ FAULTS = (
     Fault("byte by byte", lambda _proxy, way: way.sliced(1)),
     Fault("stalled", lambda proxy, way: proxy.stall(way)),
     Fault("half-closed five times", lambda proxy, way: proxy.half_close(way), breaks=True),
-    Fault("cut in the middle five times", lambda proxy, way: proxy.truncate(way, random.randint(1, 3000)), breaks=True),
+    Fault("cut in the middle five times", lambda proxy, way: proxy.truncate(way, random.randint(1, 200)), breaks=True),
     Fault("reset five times", lambda proxy, _way: proxy.reset(), breaks=True, directions=("both",)),
 )
 

@@ -33,7 +33,7 @@ def test_a_full_disk_is_lines_own_business(make_world: MakeWorld, small_disk: Pa
             time.sleep(0.1)
             others.recovered()
             told.add(world.netdctl("bridge", "status")["bridges"][0]["problem"])
-        assert "the spool cannot be written: the disk is full" in told
+        assert any("disk is full" in each for each in told)
         lasted = time.monotonic() - began
         ballast.unlink()
         took = load.recovered([*load.publishers, *load.readers])

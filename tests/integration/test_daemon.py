@@ -6,6 +6,7 @@ import resource
 import signal
 import socket
 import subprocess
+import sys
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -250,6 +251,16 @@ def test_a_soft_descriptor_limit_is_raised(directory: Path) -> None:
 
 
 # --- addresses and logs
+
+
+def test_a_collection_of_garbage_does_not_go_through_what_stays(directory: Path) -> None:
+    program = (
+        "import atexit, gc, sys; atexit.register(lambda: print(gc.get_freeze_count(), file=sys.__stderr__)); "
+        "from twisted.scripts.twistd import run; run()"
+    )
+    with running(directory, PLAIN, command=(sys.executable, "-c", program)) as netd:
+        netd.stop()
+        assert int(netd.stderr) > 10_000
 
 
 def test_every_form_of_address(directory: Path) -> None:

@@ -60,6 +60,10 @@ def test_a_command_leads_a_session_of_its_own_and_has_no_files_of_the_daemons(ss
     assert sshd.ssh("open").stdout.split() == [b"0", b"1", b"2", b"3"]
 
 
+def test_what_a_command_writes_is_for_netds_user_alone(sshd: Sshd) -> None:
+    assert sshd.ssh("umask").stdout == b"0077\n"
+
+
 def test_what_cannot_be_run_is_said(sshd: Sshd) -> None:
     done = sshd.ssh("missing")
     assert (done.returncode, done.stderr) == (127, b"netd: no-such-program: not found on this host\n")
