@@ -305,7 +305,9 @@ def test_a_unix_socket_left_by_a_crash_is_taken_over_and_one_in_use_is_not(direc
 def test_connections_are_logged_at_debug_only(directory: Path) -> None:
     for level, shown in (("info", False), ("debug", True)):
         with running(directory, PLAIN + f'[log]\nlevel = "{level}"\n') as netd:
-            connect(netd.port("echo.plain")).close()
+            with connect(netd.port("echo.plain")) as client:
+                client.sendall(b"x")
+                assert client.recv(1) == b"x"
             assert netd.stop() == 0
             assert any("connection 1 from 127.0.0.1" in message for message in netd.messages) is shown
 

@@ -1,12 +1,13 @@
-"""What the soak measures of a process is there: here of this one, beside a /status that says how late a reactor was."""
+"""What the soak measures of a process is there, beside a /status that says how late a reactor was."""
 
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -15,6 +16,16 @@ from tests.soak.samples import LAG, MIB, Sampler, judged
 
 SECONDS = 30.0
 MUCH = 50 * MIB
+SPENDER = f"""
+import socket, sys, threading
+print("ready", flush=True)
+sys.stdin.readline()
+sockets = [socket.socket() for _ in range(30)]
+ballast = b"x" * {MUCH}
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+print("spent", flush=True)
+sys.stdin.readline()
+"""
 LATE = 0.002
 """Seconds, of each look of the made-up reactor."""
 
@@ -53,22 +64,20 @@ def wait_for_samples(sampler: Sampler, more: int) -> None:
 
 def test_open_descriptors_threads_memory_and_lag_are_seen(status: HTTPServer) -> None:
     enough = threading.Event()
-    sampler = Sampler(os.getpid(), status.server_port, enough, period=0.02)
-    sampler.start()
-    wait_for_samples(sampler, 5)
-    with ExitStack() as stack:
-        for _ in range(30):
-            stack.enter_context(socket.socket())
-        ballast = b"x" * MUCH
-        idle = threading.Event()
-        idler = threading.Thread(target=idle.wait)
-        idler.start()
+    command = [sys.executable, "-c", SPENDER]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as spender:
+        assert spender.stdin is not None
+        assert spender.stdout is not None
+        assert spender.stdout.readline() == b"ready\n"
+        sampler = Sampler(spender.pid, status.server_port, enough, period=0.02)
+        sampler.start()
         wait_for_samples(sampler, 5)
-        idle.set()
-        idler.join()
-    enough.set()
-    sampler.join()
-    assert len(ballast) == MUCH
+        spender.stdin.write(b"spend\n")
+        assert spender.stdout.readline() == b"spent\n"
+        wait_for_samples(sampler, 5)
+        enough.set()
+        sampler.join()
+        spender.kill()
     assert sampler.failure == ""
 
     def rise(name: str) -> float:
