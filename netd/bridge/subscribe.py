@@ -9,6 +9,7 @@ What a client may have that is not done with is bounded by `prefetch`, and so is
 reads slowly. One that makes no progress at all for `ack_timeout` gives its messages back to the queue.
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ class SubscribePort:
 
 
 @implementer(IHalfCloseableProtocol)
-class SubscribeConnection(Connection):
+class SubscribeConnection(Connection, ABC):
     """A client that takes messages."""
 
     __slots__ = ("_port", "_progress", "_subscription", "_timer")
@@ -116,11 +117,13 @@ class SubscribeConnection(Connection):
         """What a client says who is not asked."""
         self.bytes_in += len(data)
 
+    @abstractmethod
     def delivered(self, deliveries: Sequence[Delivery]) -> None:
-        raise NotImplementedError
+        """Messages have come: see `netd.bridge.broker.Consumer`."""
 
+    @abstractmethod
     def interrupted(self, reason: str) -> None:
-        raise NotImplementedError
+        """What is not settled comes again."""
 
     def _write(self, data: bytes, deliveries: Sequence[Delivery]) -> None:
         self.bytes_out += len(data)
@@ -137,8 +140,9 @@ class SubscribeConnection(Connection):
         self._timer = None
         self._look()
 
+    @abstractmethod
     def _look(self) -> None:
-        raise NotImplementedError
+        """See what the client has done meanwhile."""
 
     def _late(self) -> bool:
         timeout = self._port.settings.ack_timeout
@@ -160,9 +164,9 @@ class SubscribeConnection(Connection):
         super().connectionLost(reason)
 
     @property
+    @abstractmethod
     def _unsettled(self) -> Sized:
         """What the client has that is not done with."""
-        raise NotImplementedError
 
 
 class TcpSubscriber(SubscribeConnection):
