@@ -55,16 +55,13 @@ class SubscribePort:
         settings: SubscribeSettings,
         clock: IReactorTime,
         counts: SubscribeCounts | None = None,
-        *,
-        taken: Callable[[ITransport], int] = bytes_taken,
-        gone: Callable[[ITransport], bool] = has_gone,
     ) -> None:
         self.name = name
         self.settings = settings
         self.clock = clock
-        self.taken = taken
+        self.taken: Callable[[ITransport], int] = bytes_taken
         """How many bytes of what was written a client's kernel has acknowledged."""
-        self.gone = gone
+        self.gone: Callable[[ITransport], bool] = has_gone
         """Whether a client's kernel has refused what was written."""
         self.encode = lines.ENCODERS[settings.framing]
         self.counts = counts or SubscribeCounts()

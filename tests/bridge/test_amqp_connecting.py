@@ -186,8 +186,8 @@ def tls_proxy(port: int, issued: Issued, client_authority: Issued | None = None)
         yield listens
 
 
-def tls_url(vhost: VirtualHost, port: int, host: str = "localhost") -> str:
-    return replace(vhost, port=port).url.replace("amqp://", "amqps://").replace(HOST, host)
+def tls_url(vhost: VirtualHost, port: int) -> str:
+    return replace(vhost, port=port).url.replace("amqp://", "amqps://").replace(HOST, "localhost")
 
 
 @on_the_reactor
