@@ -69,6 +69,7 @@ class Opening:
 
     def again(self, wait: float) -> None:
         """Try in so many seconds, if there is a connection now and then; a new one begins by itself."""
+        self._forget_again()
         if self._link.connection is not None:
             self._again = self._reactor.callLater(wait, self._try_again)
 
@@ -80,5 +81,8 @@ class Opening:
         """No more tries."""
         if self._trying is not None:
             self._trying.cancel()
+        self._forget_again()
+
+    def _forget_again(self) -> None:
         if self._again is not None and self._again.active():
             self._again.cancel()

@@ -453,3 +453,29 @@ def test_a_lane_for_which_no_channel_was_free_gets_one_when_another_leaves(
     scene.memory.pump([0.5] * 10)
     settle(scene.memory)
     assert waits.outlet.ready
+
+
+def test_no_channel_is_opened_for_a_consumer_that_has_left(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for its queue, the connection breaks, and it waits anew: both waits end with it."""
+    monkeypatch.setitem(ANSWERS, spec.Queue.Declare, lambda _: spec.Channel.Close(404, "NOT_FOUND", 50, 10))
+    receiving = Receiving(scene.broker, "work")
+    rabbit = scene.connect()
+    while opened(rabbit) < 6:  # by now the next try is seconds away
+        scene.memory.advance(0.1)
+        rabbit.say(0, HEARTBEAT)
+    settle(scene.memory)
+    rabbit.leave()
+    again = _connect_again(scene)
+    settle(scene.memory)
+    tries = opened(again)
+    assert tries
+    receiving.subscription.close()
+    for _ in range(100):
+        scene.memory.advance(0.1)
+        again.say(0, HEARTBEAT)
+    assert opened(again) == tries
+
+
+def opened(rabbit: FakeRabbit) -> int:
+    """How many channels netd has opened."""
+    return sum(isinstance(each, spec.Channel.Open) for each in rabbit.methods)
