@@ -294,15 +294,7 @@ def _targets() -> tuple[Target, ...]:
 def draw(result: Result) -> dict[str, str]:
     """The chart: work per CPU second."""
     panels = [
-        (
-            f"{title}, {how}",
-            "requests per CPU second",
-            [
-                (peer, 1e6 / cpu)
-                for peer in result.records[name].rounds.get(f"100 B, {how}", {})
-                if (cpu := result.middle(name, f"100 B, {how}", peer, "cpu_us"))
-            ],
-        )
+        (f"{title}, {how}", "requests per CPU second", result.per_cpu_second(name, f"100 B, {how}"))
         for name, title in (
             (EMBEDDED, "Embedded GET"),
             (PROXIED_GET, "Proxied GET"),

@@ -307,15 +307,7 @@ TARGETS = (
 def draw(result: Result) -> dict[str, str]:
     """The charts: work per CPU second in four scenarios, and the growth of cost."""
     panels = [
-        (
-            title,
-            unit,
-            [
-                (peer, 1e6 / cpu)
-                for peer in result.records[name].rounds.get(case, {})
-                if (cpu := result.middle(name, case, peer, "cpu_us"))
-            ],
-        )
+        (title, unit, result.per_cpu_second(name, case))
         for name, case, title, unit in (
             (PINGPONG, FEW_ACTIVE, "Ping-pong, 64 bytes, 100 connections", "messages per CPU second"),
             (PIPELINED, "100 open, 16 under way", "16 under way, one write for each", "messages per CPU second"),

@@ -58,8 +58,7 @@ def broker() -> StompRabbit:
 def fresh_queue() -> Iterator[VirtualHost]:
     """A virtual host with an empty queue."""
     with broker().vhost() as vhost:
-        body = {"durable": True, "arguments": {"x-queue-type": "quorum"}}
-        broker().api("PUT", f"/api/queues/{vhost.name}/{QUEUE}", body)
+        broker().make_quorum_queue(vhost, QUEUE)
         yield vhost
 
 

@@ -209,15 +209,7 @@ TARGETS = (
 def draw(result: Result) -> dict[str, str]:
     """The chart: work per CPU second."""
     panels = [
-        (
-            title,
-            unit,
-            [
-                (peer, 1e6 / cpu)
-                for peer in result.records[name].rounds.get(ONE_CASE[name], {})
-                if (cpu := result.middle(name, ONE_CASE[name], peer, "cpu_us"))
-            ],
-        )
+        (title, unit, result.per_cpu_second(name, ONE_CASE[name]))
         for name, title, unit in (
             (LOGINS, "Log in and run a verb", "log-ins per CPU second"),
             (SPAWN, "Run `true`", "commands per CPU second"),

@@ -75,6 +75,11 @@ class Result:
     def middle(self, scenario: str, case: str, peer: str, figure: str) -> float | None:
         return stats.middle(self.rounds(scenario, case, peer), figure)
 
+    def per_cpu_second(self, scenario: str, case: str) -> list[tuple[str, float]]:
+        """How much each peer does with a second of CPU, as far as it was measured."""
+        peers = self.records[scenario].rounds.get(case, {})
+        return [(peer, 1e6 / cpu) for peer in peers if (cpu := self.middle(scenario, case, peer, "cpu_us"))]
+
 
 @dataclass(frozen=True)
 class Target:

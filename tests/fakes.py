@@ -1,6 +1,6 @@
 """In-memory stand-ins for what lies outside netd: the reactor, the network."""
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -13,6 +13,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
 from netd.config import Config, parse
+from netd.listener import Connection, Listener, Port
 from netd.log import LogOutput, render_json
 from netd.ports import Ports
 from netd.runtime import Reactor, Runtime
@@ -90,6 +91,15 @@ def runtime_on(network: MemoryNetwork) -> Runtime:
 def configure(text: str) -> Config:
     """The configuration that a TOML text means."""
     return parse(text.encode(), Path("/etc/netd/netd.toml"), {})
+
+
+def listener_on(network: MemoryNetwork, text: str, build: Callable[[], Connection]) -> Listener:
+    """The open ports of the one service of a configuration, with connections of the test's own."""
+    config = configure(text).services[0]
+    ports = [Port(f"{config.key}.{name}", addresses, build) for name, addresses in config.settings.listens().items()]
+    listener = Listener(config.key, ports, config.settings, runtime_on(network))
+    result_of(listener.bind())
+    return listener
 
 
 def result_of(awaited: Coroutine[Deferred[T], object, T] | Deferred[T]) -> T:

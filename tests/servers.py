@@ -400,6 +400,11 @@ class RabbitServer(Server):
             raise ConnectionError(f"{method} {path}: {response.status} {answer.decode()}")
         return json.loads(answer) if answer else None
 
+    def make_quorum_queue(self, vhost: VirtualHost, name: str) -> None:
+        """A queue that keeps what it has confirmed."""
+        arguments = {"x-queue-type": "quorum"}
+        self.api("PUT", f"/api/queues/{vhost.name}/{name}", {"durable": True, "arguments": arguments})
+
     def ctl(self, *arguments: str) -> str:
         """Run rabbitmqctl on the node, which takes one to two seconds, and return what it prints."""
         command = [str(self.BIN / "rabbitmqctl"), "--quiet", "--node", self.NODE, *arguments]

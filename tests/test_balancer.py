@@ -6,8 +6,8 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from netd.balancer import HEADER_TIMEOUT, LAST_CALL, MOST_WAITING
-from netd.listener import SWEEP_INTERVAL, Connection, Listener, Port
-from tests.fakes import MemoryNetwork, configure, result_of, runtime_on
+from netd.listener import SWEEP_INTERVAL, Connection, Listener
+from tests.fakes import MemoryNetwork, listener_on
 
 HEADER = b"PROXY TCP4 192.0.2.1 192.0.2.9 4711 8001\r\n"
 
@@ -34,12 +34,7 @@ def network() -> MemoryNetwork:
 @pytest.fixture
 def bind(network: MemoryNetwork) -> Bind:
     def bind_with(settings: str) -> Listener:
-        config = configure(f'[echo.plain]\nlisten = "haproxy:tcp:8001"\nopen = true\n{settings}')
-        service = config.services[0]
-        ports = [Port("echo.plain.listen", service.settings.listens()["listen"], Echo)]
-        listener = Listener("echo.plain", ports, service.settings, runtime_on(network))
-        result_of(listener.bind())
-        return listener
+        return listener_on(network, f'[echo.plain]\nlisten = "haproxy:tcp:8001"\nopen = true\n{settings}', Echo)
 
     return bind_with
 

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 
 from netd.listener import LINGER, Connection, Listener, Port
 from netd.ports import check_endpoints
-from tests.fakes import MemoryNetwork, configure, result_of, runtime_on
+from tests.fakes import MemoryNetwork, configure, listener_on, result_of
 
 
 class Talker(Connection):
@@ -29,12 +29,7 @@ def network() -> MemoryNetwork:
 @pytest.fixture
 def bind(network: MemoryNetwork) -> Bind:
     def bind_with(settings: str) -> Listener:
-        config = configure(f'[echo.plain]\nlisten = ["127.0.0.1:8001", "127.0.0.1:8002"]\n{settings}')
-        service = config.services[0]
-        ports = [Port("echo.plain.listen", service.settings.listens()["listen"], Talker)]
-        listener = Listener("echo.plain", ports, service.settings, runtime_on(network))
-        result_of(listener.bind())
-        return listener
+        return listener_on(network, f'[echo.plain]\nlisten = ["127.0.0.1:8001", "127.0.0.1:8002"]\n{settings}', Talker)
 
     return bind_with
 

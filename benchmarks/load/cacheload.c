@@ -16,7 +16,6 @@
 #include <getopt.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,17 +53,6 @@ static char stream[2 * PERIOD], input[BUFFER];
 static struct connection *connections;
 static int poller;
 static struct histogram latencies;
-
-/* Ends the run: the result is a failure, in one line of JSON. */
-static void __attribute__((noreturn, format(printf, 1, 2))) fail(const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    printf("{\"error\": \"");
-    vprintf(format, arguments);
-    printf("\"}\n");
-    va_end(arguments);
-    exit(1);
-}
 
 static uint32_t next_random(void) { /* xorshift32 */
     static uint32_t random = 2463534242u;

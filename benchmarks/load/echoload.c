@@ -21,7 +21,6 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,17 +62,6 @@ static struct connection *connections;
 static int poller;
 static struct epoll_event events[EVENTS];
 static struct histogram latencies;
-
-/* Ends the run: the result is a failure, in one line of JSON. */
-static void __attribute__((noreturn, format(printf, 1, 2))) fail(const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    printf("{\"error\": \"");
-    vprintf(format, arguments);
-    printf("\"}\n");
-    va_end(arguments);
-    exit(1);
-}
 
 static int number_of(const struct connection *connection) {
     return (int)(connection - connections);

@@ -9,6 +9,7 @@
 
 #include <ctype.h>
 #include <dirent.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,4 +100,14 @@ double histogram_percentile_us(const struct histogram *histogram, double part) {
             return (double)lowest_in(bucket) / 1e3;
     }
     return 0;
+}
+
+void fail(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    printf("{\"error\": \"");
+    vprintf(format, arguments);
+    printf("\"}\n");
+    va_end(arguments);
+    exit(1);
 }

@@ -1,4 +1,5 @@
-/* What every load client measures with: a clock, a histogram of latencies, and the CPU time of the server. */
+/* What every load client measures with: a clock, a histogram of latencies, and the CPU time of the server; and how it
+ * says that there is nothing to measure. */
 #ifndef INSTRUMENTS_H
 #define INSTRUMENTS_H
 
@@ -21,5 +22,8 @@ struct histogram {
 void histogram_add(struct histogram *histogram, uint64_t ns);
 /* The value that the share `part` (0 to 1) of all values does not exceed, in microseconds. */
 double histogram_percentile_us(const struct histogram *histogram, double part);
+
+/* Ends the run: the result is a failure, in one line of JSON. */
+void fail(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
 #endif

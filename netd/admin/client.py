@@ -31,12 +31,12 @@ class Refused(Exception):
     """The daemon did not understand; the text is what it says."""
 
 
-def find_socket(given: str | None, environ: Mapping[str, str] = os.environ) -> Path:
+def find_socket(given: str | None) -> Path:
     """The socket of the daemon: as given, else $NETD_SOCKET, else the first of the usual places that is there."""
-    if chosen := given or environ.get("NETD_SOCKET"):
+    if chosen := given or os.environ.get("NETD_SOCKET"):
         return Path(chosen)
     places = [Path(each) for each in USUAL_PLACES]
-    if runtime := environ.get("RUNTIME_DIRECTORY"):
+    if runtime := os.environ.get("RUNTIME_DIRECTORY"):
         places.insert(0, Path(runtime.split(":")[0], "netd.sock"))
     for place in places:
         # In somebody else's directory, what answers there is somebody else's too.

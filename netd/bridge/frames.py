@@ -22,7 +22,6 @@ BASIC_PUBLISH = b"\0\x3c\0\x28"
 BASIC_RETURN = b"\0\x3c\0\x32"
 BASIC_DELIVER = b"\0\x3c\0\x3c"
 BASIC_ACK = b"\0\x3c\0\x50"
-BASIC_REJECT = b"\0\x3c\0\x5a"
 BASIC_NACK = b"\0\x3c\0\x78"
 """Class and method, as a method frame's payload begins."""
 

@@ -1,7 +1,7 @@
 """The bridge's wire: lines from clients to messages, messages to lines, and the replies between them.
 
 A publish port's lines are numbered from 1 by their LF, empty ones too. `Incoming` turns bytes into messages and into
-the errors of lines that are none; how the bytes are cut never matters. docs/protocols.md describes the grammar.
+the errors of lines that are none; how the bytes are cut never matters. docs/lines.md describes the grammar.
 """
 
 import base64

@@ -15,11 +15,6 @@ What the broker says about a message, and what becomes of it:
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
-from twisted.python.failure import Failure
-
 from netd.bridge.amqp import AmqpConnection, Channel, ChannelClosed, ConnectionEnded
 from netd.bridge.broker import Outcome, Sender
 from netd.bridge.envelope import Envelope
@@ -28,6 +23,7 @@ from netd.bridge.frames import Content, Event
 from netd.bridge.ledger import Ledger, NeverSent, Range
 from netd.bridge.link import Link
 from netd.bridge.messages import ID_HEADER, Block, Route
+from netd.bridge.opening import Opening
 from netd.runtime import Reactor
 
 FORBIDDEN, NOT_FOUND, PRECONDITION_FAILED, CONTENT_TOO_LARGE = 403, 404, 406, 311
@@ -40,7 +36,6 @@ UNRESTRICTED = 1024
 FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0
 """Seconds until a channel is opened again that the broker closes for its own reasons."""
 
-_log = Logger()
 _Told = list[tuple[int, int, Outcome, str]]
 
 
@@ -53,8 +48,7 @@ class RabbitOutlet:
         self._sender = sender
         self._reactor = reactor
         self._channel: Channel | None = None
-        self._opening: Deferred[None] | None = None
-        self._again: IDelayedCall | None = None
+        self._opening = Opening(link, self, reactor)
         self._closures = 0  # of the channel, since the last confirm
         self._ledger = Ledger()
         self._envelope = Envelope(route, 0, 0)
@@ -84,10 +78,7 @@ class RabbitOutlet:
         """Nothing is told from now on."""
         self._closed = True
         self._link.leave(self)
-        if self._opening is not None:
-            self._opening.cancel()
-        if self._again is not None and self._again.active():
-            self._again.cancel()
+        self._opening.cancel()
         if self._channel is not None:
             self._channel.close()
             self._channel = None
@@ -96,34 +87,24 @@ class RabbitOutlet:
 
     def connected(self, connection: AmqpConnection) -> None:
         """There is a connection: open a channel on it."""
-        if self._opening is None and self._channel is None:
-            self._opening = Deferred.fromCoroutine(self._open(connection))
-            self._opening.addErrback(self._open_failed, connection)
+        if self._channel is None:
+            self._opening.begin(connection)
 
-    async def _open(self, connection: AmqpConnection) -> None:
-        try:
-            channel = connection.channel(self)
-            try:
-                await channel.opened()
-                await channel.confirm()
-            except CancelledError:
-                channel.close()
-                raise
-        except (ChannelClosed, ConnectionEnded) as error:
-            self._opening = None
-            self._reopen(str(error))
-            return
-        self._opening = None
+    async def set_up(self, channel: Channel) -> None:
+        """Have it confirm what is published."""
+        await channel.opened()
+        await channel.confirm()
+
+    def opened(self, channel: Channel) -> None:
+        """The channel can be used."""
         self._channel = channel
         self._ledger = Ledger()
         self._envelope = Envelope(self._route, channel.number, channel.largest_frame)
         self.flow_changed()
 
-    def _open_failed(self, failure: Failure, connection: AmqpConnection) -> None:
-        self._opening = None
-        if not failure.check(CancelledError):
-            _log.failure("opening a channel failed", failure, port=self._route.port)
-            connection.abort("netd has failed")
+    def not_opened(self, reason: str) -> None:
+        """Another try is due."""
+        self._reopen(reason)
 
     def flow_changed(self) -> None:
         """The broker takes messages again, or no more."""
@@ -136,12 +117,8 @@ class RabbitOutlet:
         wait = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(self._closures, 20)) if trouble else 0
         self._closures += 1
         self._trouble = trouble or self._trouble
-        if self._link.connection is not None and not self._closed:
-            self._again = self._reactor.callLater(wait, self._join_again)
-
-    def _join_again(self) -> None:
-        if self._link.connection is not None:
-            self.connected(self._link.connection)
+        if not self._closed:
+            self._opening.again(wait)
 
     def cancelled(self) -> None:
         """There is no consumer on this channel."""

@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -329,10 +329,6 @@ class SpoolFile:
         """The queues of the embedded broker."""
         return [name for (name,) in self.db.execute("SELECT name FROM queue ORDER BY name")]
 
-    def drop_lane(self, lane: int) -> None:
-        """Forget a lane that nothing is left of. Part of a transaction."""
-        self.db.execute("DELETE FROM lane WHERE id = ?", (lane,))
-
     def put(self, lane: int, block: Block) -> None:
         """Write a block. Part of a transaction."""
         data = blocks.encode(block)
@@ -459,8 +455,3 @@ def failed(error: Exception) -> SpoolFailed:
 
 def _ignore(_: object) -> None:
     """For what is done for its effect alone."""
-
-
-def describe_lane(row: LaneRow) -> Mapping[str, object]:
-    """A lane as `netdctl spool inspect` shows it."""
-    return {"port": row.route.port, "exchange": row.route.exchange, "routing_key": row.route.routing_key}

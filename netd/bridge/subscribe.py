@@ -9,6 +9,7 @@ What a client may have that is not done with is bounded by `prefetch`, and so is
 reads slowly. One that makes no progress at all for `ack_timeout` gives its messages back to the queue.
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
@@ -54,16 +55,13 @@ class SubscribePort:
         settings: SubscribeSettings,
         clock: IReactorTime,
         counts: SubscribeCounts | None = None,
-        *,
-        taken: Callable[[ITransport], int] = bytes_taken,
-        gone: Callable[[ITransport], bool] = has_gone,
     ) -> None:
         self.name = name
         self.settings = settings
         self.clock = clock
-        self.taken = taken
+        self.taken: Callable[[ITransport], int] = bytes_taken
         """How many bytes of what was written a client's kernel has acknowledged."""
-        self.gone = gone
+        self.gone: Callable[[ITransport], bool] = has_gone
         """Whether a client's kernel has refused what was written."""
         self.encode = lines.ENCODERS[settings.framing]
         self.counts = counts or SubscribeCounts()
@@ -83,7 +81,7 @@ class SubscribePort:
 
 
 @implementer(IHalfCloseableProtocol)
-class SubscribeConnection(Connection):
+class SubscribeConnection(Connection, ABC):
     """A client that takes messages."""
 
     __slots__ = ("_port", "_progress", "_subscription", "_timer")
@@ -116,11 +114,13 @@ class SubscribeConnection(Connection):
         """What a client says who is not asked."""
         self.bytes_in += len(data)
 
+    @abstractmethod
     def delivered(self, deliveries: Sequence[Delivery]) -> None:
-        raise NotImplementedError
+        """Messages have come: see `netd.bridge.broker.Consumer`."""
 
+    @abstractmethod
     def interrupted(self, reason: str) -> None:
-        raise NotImplementedError
+        """What is not settled comes again."""
 
     def _write(self, data: bytes, deliveries: Sequence[Delivery]) -> None:
         self.bytes_out += len(data)
@@ -137,8 +137,9 @@ class SubscribeConnection(Connection):
         self._timer = None
         self._look()
 
+    @abstractmethod
     def _look(self) -> None:
-        raise NotImplementedError
+        """See what the client has done meanwhile."""
 
     def _late(self) -> bool:
         timeout = self._port.settings.ack_timeout
@@ -160,9 +161,9 @@ class SubscribeConnection(Connection):
         super().connectionLost(reason)
 
     @property
+    @abstractmethod
     def _unsettled(self) -> Sized:
         """What the client has that is not done with."""
-        raise NotImplementedError
 
 
 class TcpSubscriber(SubscribeConnection):

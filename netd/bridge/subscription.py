@@ -12,10 +12,7 @@ from collections.abc import Mapping, Sequence
 from random import uniform
 from typing import cast
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from netd.bridge.amqp import AmqpConnection, Channel, ChannelClosed, ConnectionEnded
 from netd.bridge.broker import Consumer, Declaration
@@ -24,6 +21,7 @@ from netd.bridge.frames import BASIC_ACK, BASIC_NACK, FRAME_END, METHOD, Content
 from netd.bridge.ledger import Ledger
 from netd.bridge.link import Link
 from netd.bridge.messages import Delivery, Details
+from netd.bridge.opening import Opening
 from netd.runtime import Reactor
 
 FIRST_WAIT, LONGEST_WAIT = 0.25, 5.0
@@ -85,10 +83,8 @@ class RabbitSubscription:
         self._prefetch = prefetch
         self._declare = declare
         self._consumer = consumer
-        self._reactor = reactor
         self._channel: Channel | None = None
-        self._opening: Deferred[None] | None = None
-        self._again: IDelayedCall | None = None
+        self._opening = Opening(link, self, reactor)
         self._failures = 0
         self._trouble = "not connected yet"
         self._base = 0  # a delivery's tag on the channel is its tag less this
@@ -105,10 +101,7 @@ class RabbitSubscription:
     def close(self) -> None:
         """What is not settled goes back to the queue. Nothing is told from now on."""
         self._link.leave(self)
-        if self._opening is not None:
-            self._opening.cancel()
-        if self._again is not None and self._again.active():
-            self._again.cancel()
+        self._opening.cancel()
         self._leave_channel()
 
     def _leave_channel(self) -> None:
@@ -120,30 +113,14 @@ class RabbitSubscription:
 
     def connected(self, connection: AmqpConnection) -> None:
         """There is a connection: consume on it."""
-        if self._opening is None and self._channel is None:
-            self._opening = Deferred.fromCoroutine(self._open(connection))
-            self._opening.addErrback(self._open_failed, connection)
+        if self._channel is None:
+            self._opening.begin(connection)
 
     def flow_changed(self) -> None:
         """Alarms hold up those who publish, not those who consume."""
 
-    async def _open(self, connection: AmqpConnection) -> None:
-        try:
-            channel = connection.channel(self)
-            try:
-                await self._consume(channel)
-            except CancelledError:  # the broker may have sent messages already: they go back with the channel
-                channel.close()
-                raise
-        except (ChannelClosed, ConnectionEnded) as error:
-            self._opening = None
-            self._try_again(str(error))
-            return
-        self._opening = None
-        self._channel = channel
-        self._failures = 0
-
-    async def _consume(self, channel: Channel) -> None:
+    async def set_up(self, channel: Channel) -> None:
+        """Consume the queue, once it is there."""
         await channel.opened()
         await channel.prefetch(self._prefetch)
         if self._declare is None:
@@ -154,16 +131,19 @@ class RabbitSubscription:
             )
         await channel.consume(self._queue)
 
+    def opened(self, channel: Channel) -> None:
+        """Messages come."""
+        self._channel = channel
+        self._failures = 0
+
+    def not_opened(self, reason: str) -> None:
+        """Another try is due."""
+        self._try_again(reason)
+
     @staticmethod
     def _arguments(declare: Declaration) -> dict[str, str | int | bool]:
         of_type = {"x-queue-type": declare.type} if declare.type else {}
         return {**declare.arguments, **of_type}
-
-    def _open_failed(self, failure: Failure, connection: AmqpConnection) -> None:
-        self._opening = None
-        if not failure.check(CancelledError):
-            _log.failure("consuming failed", failure, queue=self._queue)
-            connection.abort("netd has failed")
 
     def _try_again(self, trouble: str) -> None:
         if trouble != self._trouble:
@@ -172,11 +152,7 @@ class RabbitSubscription:
         if self._link.connection is not None:
             wait = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(self._failures, 20))
             self._failures += 1
-            self._again = self._reactor.callLater(uniform(wait / 2, wait), self._join_again)  # noqa: S311 - no secret
-
-    def _join_again(self) -> None:
-        if self._link.connection is not None:
-            self.connected(self._link.connection)
+            self._opening.again(uniform(wait / 2, wait))  # noqa: S311 - no secret
 
     def cancelled(self) -> None:
         """The queue is gone, or has moved to another node of the broker."""

@@ -1,7 +1,7 @@
 """The embedded store: this process's memory, for both dialects."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -27,25 +27,23 @@ _log = Logger()
 
 
 class EmbeddedStore:
-    """A `netd.cache.store.Store` without a server. `clock` is Unix time."""
+    """A `netd.cache.store.Store` without a server."""
 
-    def __init__(
-        self, settings: CacheSettings, key: str, runtime: Runtime, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, settings: CacheSettings, key: str, runtime: Runtime) -> None:
         self._key = key
         self.counters = Counters()
-        self.items = Items(settings.max_memory, clock, evict=settings.eviction == "lru")
+        self.items = Items(settings.max_memory, time.time, evict=settings.eviction == "lru")
         commands = RedisCommands(
             self.items,
             self.counters,
             allow_flush=settings.may_flush,
             max_item_size=settings.max_item_size,
-            clock=clock,
+            clock=time.time,
         )
         self._memory = Memory(
             self.items,
             self.counters,
-            clock,
+            time.time,
             commands.run,
             max_item_size=settings.max_item_size,
             allow_flush=settings.may_flush,

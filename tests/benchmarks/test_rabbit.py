@@ -27,9 +27,8 @@ def run(peer: Peer, mode: str, vhost: VirtualHost, *, build: Path | None = None)
 
 @pytest.fixture
 def queue(rabbit_server: RabbitServer, rabbit_vhost: VirtualHost) -> str:
-    path = f"/api/queues/{rabbit_vhost.name}/{QUEUE}"
-    rabbit_server.api("PUT", path, {"durable": True, "arguments": {"x-queue-type": "quorum"}})
-    return path
+    rabbit_server.make_quorum_queue(rabbit_vhost, QUEUE)
+    return f"/api/queues/{rabbit_vhost.name}/{QUEUE}"
 
 
 @pytest.mark.parametrize("peer", [PEERS.twisted, PEERS.blocking], ids=lambda peer: peer.name)

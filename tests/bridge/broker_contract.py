@@ -73,9 +73,9 @@ class Waiting:
             self._waiters.remove(entry)
 
 
-async def eventually(condition: Callable[[], Awaitable[bool] | bool], patience: float = PATIENCE) -> None:
+async def eventually(condition: Callable[[], Awaitable[bool] | bool]) -> None:
     """Return once the condition holds, which is asked for again and again."""
-    until = reactor.seconds() + patience
+    until = reactor.seconds() + PATIENCE
     while not (held if isinstance(held := condition(), bool) else await held):
         assert reactor.seconds() < until, "it did not come about"
         await deferLater(reactor, 0.02)

@@ -66,9 +66,6 @@ class RabbitArena:
         if queue:
             self.server.api("POST", f"/api/bindings/{self.vhost.name}/e/{name}/q/{queue}", {"routing_key": "#"})
 
-    def delete_exchange(self, name: str) -> None:
-        self.server.api("DELETE", self.path("exchanges", name))
-
     def messages(self, queue: str) -> list[dict[str, Any]]:
         """What stands in a queue, as the management API shows it; it stays there."""
         ask = {"count": 100_000, "ackmode": "ack_requeue_true", "encoding": "base64"}

@@ -15,8 +15,8 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from netd.bridge.broker import Broker, Outcome
 from netd.runtime import CannotStart
 from tests.bridge.broker_contract import Receiving, Sending, eventually, on_the_reactor, reactor, route
-from tests.bridge.certificates import Issued, issue, pem
 from tests.bridge.rabbit import RabbitArena, rabbit_broker
+from tests.certificates import Issued, issue, pem
 from tests.servers import HOST, RabbitServer, VirtualHost, reserve_port
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
@@ -186,8 +186,8 @@ def tls_proxy(port: int, issued: Issued, client_authority: Issued | None = None)
         yield listens
 
 
-def tls_url(vhost: VirtualHost, port: int, host: str = "localhost") -> str:
-    return replace(vhost, port=port).url.replace("amqp://", "amqps://").replace(HOST, host)
+def tls_url(vhost: VirtualHost, port: int) -> str:
+    return replace(vhost, port=port).url.replace("amqp://", "amqps://").replace(HOST, "localhost")
 
 
 @on_the_reactor

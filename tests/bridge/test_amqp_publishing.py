@@ -17,8 +17,8 @@ def arena(rabbit_server: RabbitServer, rabbit_vhost: VirtualHost) -> RabbitArena
     return RabbitArena(rabbit_server, rabbit_vhost)
 
 
-def to_exchange(name: str, key: str = "") -> Route:
-    return Route("lines", name, key)
+def to_exchange(name: str) -> Route:
+    return Route("lines", name, "")
 
 
 @on_the_reactor

@@ -19,7 +19,17 @@ from netd.log import LogOutput, render_json
 from netd.ports import Ports
 from netd.runtime import Runtime
 from tests.bridge.broker_contract import ORIGIN, Receiving, Sending, netd_id, route
-from tests.bridge.fake_rabbit import BROKER, FakeRabbit, MemoryTime, accept, make_reactor, message, settings, settle
+from tests.bridge.fake_rabbit import (
+    ANSWERS,
+    BROKER,
+    FakeRabbit,
+    MemoryTime,
+    accept,
+    make_reactor,
+    message,
+    settings,
+    settle,
+)
 from tests.fakes import result_of
 
 HEARTBEAT = b"\x08\0\0\0\0\0\0\xce"
@@ -406,3 +416,66 @@ def test_a_thousand_consumers_share_a_connection_and_the_next_one_has_another(sc
     Receiving(scene.broker, "work")
     settle(scene.memory)
     assert len(scene.memory.tcpClients) == connections + 2
+
+
+def test_a_consumer_for_whom_no_channel_was_free_gets_one_when_another_leaves(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Brokers may be set to allow few channels on a connection (channel_max)."""
+    monkeypatch.setitem(ANSWERS, spec.Connection.StartOk, lambda _: spec.Connection.Tune(1, 131072, 60))
+    first, second = Receiving(scene.broker, "work"), Receiving(scene.broker, "work")
+    rabbit = scene.connect()
+    settle(scene.memory)
+    (served,) = [each for each in (first, second) if not each.subscription.problem]
+    (waits,) = {first, second} - {served}
+    assert waits.subscription.problem.startswith("no channel can be opened")
+    served.subscription.close()
+    settle(scene.memory)
+    scene.memory.pump([0.5] * 10)
+    settle(scene.memory)
+    assert waits.subscription.problem == ""
+    rabbit.say(1, message(1, spec.Basic.Deliver("netd", 1, False, "", "work"), spec.BasicProperties(), b"a"))
+    assert waits.bodies == [b"a"]
+
+
+def test_a_lane_for_which_no_channel_was_free_gets_one_when_another_leaves(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ANSWERS, spec.Connection.StartOk, lambda _: spec.Connection.Tune(1, 131072, 60))
+    first, second = Sending(scene.broker, route()), Sending(scene.broker, route())
+    scene.connect()
+    settle(scene.memory)
+    (served,) = [each for each in (first, second) if each.outlet.ready]
+    (waits,) = [each for each in (first, second) if each is not served]
+    assert waits.outlet.problem.startswith("no channel can be opened")
+    served.outlet.close()
+    settle(scene.memory)
+    scene.memory.pump([0.5] * 10)
+    settle(scene.memory)
+    assert waits.outlet.ready
+
+
+def test_no_channel_is_opened_for_a_consumer_that_has_left(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for its queue, the connection breaks, and it waits anew: both waits end with it."""
+    monkeypatch.setitem(ANSWERS, spec.Queue.Declare, lambda _: spec.Channel.Close(404, "NOT_FOUND", 50, 10))
+    receiving = Receiving(scene.broker, "work")
+    rabbit = scene.connect()
+    while opened(rabbit) < 6:  # by now the next try is seconds away
+        scene.memory.advance(0.1)
+        rabbit.say(0, HEARTBEAT)
+    settle(scene.memory)
+    rabbit.leave()
+    again = _connect_again(scene)
+    settle(scene.memory)
+    tries = opened(again)
+    assert tries
+    receiving.subscription.close()
+    for _ in range(100):
+        scene.memory.advance(0.1)
+        again.say(0, HEARTBEAT)
+    assert opened(again) == tries
+
+
+def opened(rabbit: FakeRabbit) -> int:
+    """How many channels netd has opened."""
+    return sum(isinstance(each, spec.Channel.Open) for each in rabbit.methods)

@@ -12,8 +12,7 @@ from netd.cache.memcached import MemcachedCodec
 from netd.cache.memcached_commands import Facts, MemcachedCommands
 from netd.cache.requests import STORED, Problem, Request
 from netd.cache.sample import Sample
-from netd.listener import Listener, Port
-from tests.fakes import Client, MemoryNetwork, configure, result_of, runtime_on
+from tests.fakes import Client, MemoryNetwork, listener_on
 
 
 class LateStore:
@@ -49,14 +48,10 @@ class House:
     def __init__(self, session: Any = None) -> None:
         self.network = MemoryNetwork()
         self.session = session or LateStore()
-        runtime = runtime_on(self.network)
-        config = configure('[cache.main]\nlisten_memcached = "127.0.0.1:11211"\n').services[0]
         commands = MemcachedCommands(1 << 20, cast("Facts", None))
         clock = cast("IReactorTime", self.network)
         build = lambda: Conversation(MemcachedCodec(commands), lambda _: self.session, clock, Sample())  # noqa: E731
-        ports = [Port("cache.main.listen_memcached", config.settings.listens()["listen_memcached"], build)]
-        self.listener = Listener(config.key, ports, config.settings, runtime)
-        result_of(self.listener.bind())
+        self.listener = listener_on(self.network, '[cache.main]\nlisten_memcached = "127.0.0.1:11211"\n', build)
 
     def client(self) -> Client:
         return self.network.client()

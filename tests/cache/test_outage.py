@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cache.redis_client import RedisClient, pack
-from tests.integration.test_tls import write_pair
+from tests.certificates import write_pair
 from tests.netd_process import Netd, running
 from tests.servers import RedisServer, exchange, reserve_port
 

@@ -66,8 +66,7 @@ class Stage:
             self.redis = stack.enter_context(RedisServer())
             self.rabbit = stack.enter_context(RabbitServer())
             self.vhost = stack.enter_context(self.rabbit.vhost())
-            queue = {"durable": True, "arguments": {"x-queue-type": "quorum"}}
-            self.rabbit.api("PUT", f"/api/queues/{self.vhost.name}/{QUEUE}", queue)
+            self.rabbit.make_quorum_queue(self.vhost, QUEUE)
             reserved = [stack.enter_context(reserve_port()) for _ in PORTS]
             self.ports = {name: each.getsockname()[1] for name, each in zip(PORTS, reserved, strict=True)}
             self.config = CONFIG.format(

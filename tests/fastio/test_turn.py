@@ -9,8 +9,8 @@ from twisted.protocols import tls
 from twisted.python import context, log
 from twisted.python.failure import Failure
 
+from tests.certificates import write_pair
 from tests.fastio.talk import REACTORS, Stage, Talker, stage
-from tests.integration.test_tls import write_pair
 
 
 @pytest.fixture(params=REACTORS, ids=lambda reactor: reactor.__name__)

@@ -17,7 +17,7 @@ from typing import Protocol
 import hiredis
 
 from tests.cache.redis_client import pack
-from tests.faults.rounds import Client, Consumer, Publisher
+from tests.faults.lines import Client, Consumer, Publisher
 from tests.faults.values import ImpossibleValue, Values
 
 SILENCE = 40.0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bridge.certificates import Issued, issue, pem
+from tests.certificates import Issued, issue, pem
 from tests.faults.callers import EchoCaller, LineCaller, LineReader, MemcachedCaller
 from tests.faults.conftest import Tell
 from tests.faults.load import Load

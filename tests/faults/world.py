@@ -119,8 +119,7 @@ class World:
             self._count.write_text('#!/bin/sh\nseq "$1"\nexit "$2"\n')
             self._count.chmod(0o700)
             for queue in QUEUES:
-                arguments = {"durable": True, "arguments": {"x-queue-type": "quorum"}}
-                self.rabbit.api("PUT", f"/api/queues/{self._vhost.name}/{queue}", arguments)
+                self.rabbit.make_quorum_queue(self._vhost, queue)
             stack.callback(self.kill_netd)
             self.start_netd()
             self._stack = stack.pop_all()

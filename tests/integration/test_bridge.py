@@ -161,8 +161,8 @@ def traced(directory: Path, *options: str, command: Sequence[str | Path] = (TWIS
                 tracer.communicate()
 
 
-def run_busily(netd: Netd, connections: int = 4, lines: int = 150) -> None:
-    """Some clients at once, each line sent when the one before was answered, or three at a time."""
+def run_busily(netd: Netd, lines: int = 150) -> None:
+    """Four clients at once, each line sent when the one before was answered, or three at a time."""
 
     def talk(client_number: int) -> None:
         with connect(port_in(netd)) as client:
@@ -170,7 +170,7 @@ def run_busily(netd: Netd, connections: int = 4, lines: int = 150) -> None:
                 client.sendall(b"".join(b"<%d.%d>\n" % (client_number, number + at) for at in range(3)))
                 read_until(client, b"+OK %d\n" % (number + 2))
 
-    threads = [threading.Thread(target=talk, args=(number,)) for number in range(connections)]
+    threads = [threading.Thread(target=talk, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -13,7 +13,7 @@ from typing import Any
 import pika
 import pytest
 
-from tests.bridge.certificates import issue, pem
+from tests.certificates import issue, pem
 from tests.netd_process import NETDCTL, Netd, running
 from tests.servers import RabbitServer, VirtualHost, reserve_port
 

@@ -10,7 +10,7 @@ import redis
 from pymemcache.client.base import Client
 from pymemcache.exceptions import MemcacheError
 
-from tests.integration.test_tls import write_pair
+from tests.certificates import write_pairs
 from tests.netd_process import Netd, running
 from tests.servers import RedisServer, exchange, find_program, reserve_port
 
@@ -27,13 +27,7 @@ tls = { certificate = "server.pem", private_key = "server.key", client_ca = "aut
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority, a server and a client certificate it signed, and a stranger."""
-    directory = tmp_path_factory.mktemp("tls")
-    authority = write_pair(directory, "authority", None)
-    write_pair(directory, "server", authority)
-    write_pair(directory, "client", authority)
-    write_pair(directory, "stranger", None)
-    return directory
+    return write_pairs(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_tls import write_pair
+from tests.certificates import write_pairs
 from tests.netd_process import NETDCTL, Netd, running
 from tests.servers import HaproxyServer, reserve_port
 
@@ -34,11 +34,7 @@ VERSIONS = ["send-proxy", "send-proxy-v2"]
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("haproxy")
-    authority = write_pair(directory, "authority", None)
-    write_pair(directory, "server", authority)
-    write_pair(directory, "client", authority)
-    return directory
+    return write_pairs(tmp_path_factory.mktemp("haproxy"))
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from netd.passwords import hash_password
 from tests.cache.redis_client import RedisClient
+from tests.certificates import write_pair
 from tests.integration.test_daemon import connect
-from tests.integration.test_tls import write_pair
 from tests.netd_process import Netd, running
 
 STEADY = '[echo.steady]\nlisten = "127.0.0.1:0"\n'

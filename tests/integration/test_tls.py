@@ -1,60 +1,21 @@
 """TLS ports with real sockets: certificates, client certificates, versions, and clients that stall."""
 
-import datetime
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 
+from tests.certificates import write_pairs
 from tests.netd_process import Netd, running
-
-Issue = Callable[..., None]
-
-
-def write_pair(
-    directory: Path, name: str, authority: tuple[x509.Name, ec.EllipticCurvePrivateKey] | None
-) -> tuple[x509.Name, ec.EllipticCurvePrivateKey]:
-    """A key and a certificate for localhost named `name`, signed by `authority` or by itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    issuer, signer = authority or (subject, key)
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=authority is None, path_length=None), critical=True)
-        .sign(signer, hashes.SHA256())
-    )
-    (directory / f"{name}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (directory / f"{name}.key").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return subject, key
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority, a server and a client certificate it signed, and a stranger."""
-    directory = tmp_path_factory.mktemp("tls")
-    authority = write_pair(directory, "authority", None)
-    write_pair(directory, "server", authority)
-    write_pair(directory, "client", authority)
-    write_pair(directory, "stranger", None)
-    return directory
+    return write_pairs(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks import charts
-from tests.faults.rounds import Consumer, Publisher
+from tests.faults.lines import Consumer, Publisher
 from tests.netd_process import Netd
 from tests.servers import HOST, RabbitServer, RedisServer, ServerFailed, reserve_port
 from tests.soak.flat import TooFew, Trend, trend
@@ -100,8 +100,7 @@ class Soak:
             redis = stack.enter_context(RedisServer())
             rabbit = stack.enter_context(RabbitServer())
             vhost = stack.enter_context(rabbit.vhost())
-            queue = {"durable": True, "arguments": {"x-queue-type": "quorum"}}
-            rabbit.api("PUT", f"/api/queues/{vhost.name}/soak", queue)
+            rabbit.make_quorum_queue(vhost, "soak")
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / "key"], check=True)
             template = TEMPLATE.format(host=HOST, store=redis.url, broker=vhost.url, **ports)
             troubles = Troubles(

@@ -1,7 +1,7 @@
 """Clients of every service, for as long as a soak lasts, each of which checks what it is answered.
 
 netd itself is never stopped, so a connection that breaks is a failure of it, as a wrong answer is. Only where a backend
-is hurt a client may be told so, in its protocol's words. The bridge's clients are those of `tests.faults.rounds`.
+is hurt a client may be told so, in its protocol's words. The bridge's clients are those of `tests.faults.lines`.
 """
 
 import asyncio

@@ -71,7 +71,6 @@ class RawClient:
         self._new_opener: Any = None
         self._version = b""
         self._reader = PacketReader(Clear())
-        self._first_read = True
         self.take()
 
     # --- bytes and packets

@@ -14,7 +14,7 @@ from threading import Event
 
 import pytest
 
-from tests.integration.test_tls import write_pair
+from tests.certificates import write_pair
 from tests.pace import slowness
 from tests.systemd.box import Box
 
