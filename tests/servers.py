@@ -21,8 +21,8 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -54,6 +54,13 @@ def reserve_port() -> socket.socket:
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     reserved.bind((HOST, 0))
     return reserved
+
+
+@contextmanager
+def reserve_ports(names: Iterable[str]) -> Iterator[dict[str, int]]:
+    """A port for each of these names that nobody else gets meanwhile, see `reserve_port`."""
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(reserve_port()).getsockname()[1] for name in names}
 
 
 def find_program(name: str) -> str:

@@ -20,7 +20,7 @@ class ChannelUser(LinkUser, Traffic, Protocol):
     """Who wants a channel. `connected` begins a try unless there is a channel already."""
 
     async def set_up(self, channel: Channel) -> None:
-        """Make the channel what is needed; ChannelClosed and ConnectionEnded mean that it did not come to be."""
+        """Make an open channel what is needed; ChannelClosed and ConnectionEnded mean that it did not come to be."""
 
     def opened(self, channel: Channel) -> None:
         """The channel is set up."""
@@ -53,6 +53,7 @@ class Opening:
         try:
             channel = connection.channel(self._user)
             try:
+                await channel.opened()
                 await self._user.set_up(channel)
             except CancelledError:  # the broker may have sent messages already: they go back with the channel
                 channel.close()

@@ -92,7 +92,6 @@ class RabbitOutlet:
 
     async def set_up(self, channel: Channel) -> None:
         """Have it confirm what is published."""
-        await channel.opened()
         await channel.confirm()
 
     def opened(self, channel: Channel) -> None:

@@ -121,7 +121,6 @@ class RabbitSubscription:
 
     async def set_up(self, channel: Channel) -> None:
         """Consume the queue, once it is there."""
-        await channel.opened()
         await channel.prefetch(self._prefetch)
         if self._declare is None:
             await channel.check_queue(self._queue)

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from netd.admin import client as netdctl
 from tests.netd_process import TWISTD, Netd
-from tests.servers import HOST, RabbitServer, RedisServer, reserve_port
+from tests.servers import HOST, RabbitServer, RedisServer, reserve_ports
 from tests.strace import TRACE
 
 PATIENCE = 90.0
@@ -67,8 +67,7 @@ class Stage:
             self.rabbit = stack.enter_context(RabbitServer())
             self.vhost = stack.enter_context(self.rabbit.vhost())
             self.rabbit.make_quorum_queue(self.vhost, QUEUE)
-            reserved = [stack.enter_context(reserve_port()) for _ in PORTS]
-            self.ports = {name: each.getsockname()[1] for name, each in zip(PORTS, reserved, strict=True)}
+            self.ports = stack.enter_context(reserve_ports(PORTS))
             self.config = CONFIG.format(
                 host=HOST, broker=self.vhost.url, store=self.redis.url, queue=QUEUE, **self.ports
             )

@@ -25,7 +25,7 @@ from tests.faults.load import Load
 from tests.faults.proxy import FaultProxy
 from tests.faults.values import Values
 from tests.netd_process import NETDCTL, Netd
-from tests.servers import HOST, RabbitServer, RedisServer, VirtualHost, reserve_port
+from tests.servers import HOST, RabbitServer, RedisServer, VirtualHost, reserve_ports
 from tests.ssh.daemon import Sshd, write_keys
 
 DOORS = ("echo", "memcached", "redis", "publish", "subscribe", "ssh", "admin")
@@ -109,9 +109,7 @@ class World:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self.doors: dict[str, int] = {}
-            for door in (*DOORS, "publish_aside", "subscribe_aside"):
-                self.doors[door] = stack.enter_context(reserve_port()).getsockname()[1]
+            self.doors = stack.enter_context(reserve_ports((*DOORS, "publish_aside", "subscribe_aside")))
             targets = {door: self.doors[door] for door in DOORS}
             targets |= {"Redis": self.redis.port, "RabbitMQ": self._vhost.port}
             self.proxies = {name: stack.enter_context(FaultProxy(port)) for name, port in targets.items()}

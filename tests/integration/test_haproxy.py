@@ -11,7 +11,7 @@ import pytest
 
 from tests.certificates import write_pairs
 from tests.netd_process import NETDCTL, Netd, running
-from tests.servers import HaproxyServer, reserve_port
+from tests.servers import HaproxyServer, reserve_ports
 
 CONFIG = """
 [log]
@@ -40,11 +40,9 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def targets(directory: Path) -> Iterator[dict[str, str]]:
     """Where each service listens, as HAProxy writes it."""
-    reserved = {name: reserve_port() for name in ("mutual", "elsewhere")}
-    found = {name: f"127.0.0.1:{port.getsockname()[1]}" for name, port in reserved.items()}
-    yield {"plain": f"unix@{directory}/plain.sock", **found}
-    for port in reserved.values():
-        port.close()
+    with reserve_ports(("mutual", "elsewhere")) as ports:
+        found = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
+        yield {"plain": f"unix@{directory}/plain.sock", **found}
 
 
 @pytest.fixture(scope="module")

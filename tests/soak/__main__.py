@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks import charts
 from tests.faults.lines import Consumer, Publisher
 from tests.netd_process import Netd
-from tests.servers import HOST, RabbitServer, RedisServer, ServerFailed, reserve_port
+from tests.servers import HOST, RabbitServer, RedisServer, ServerFailed, reserve_ports
 from tests.soak.flat import TooFew, Trend, trend
 from tests.soak.loads import CLOSED, Cached, Echoes, Load, Nowhere, Operator, Passers, Sessions
 from tests.soak.samples import ALLOWED, Sampler, judged
@@ -95,8 +95,7 @@ class Soak:
         """Whether everything held."""
         with ExitStack() as stack:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="netd-soak-")))
-            reserved = [stack.enter_context(reserve_port()) for _ in PORTS]
-            ports = {name: each.getsockname()[1] for name, each in zip(PORTS, reserved, strict=True)}
+            ports = stack.enter_context(reserve_ports(PORTS))
             redis = stack.enter_context(RedisServer())
             rabbit = stack.enter_context(RabbitServer())
             vhost = stack.enter_context(rabbit.vhost())
