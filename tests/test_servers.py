@@ -33,9 +33,11 @@ FRAME_END = b"\xce"
 def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
     """Whether the condition comes to hold in time."""
     deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
         time.sleep(0.01)
-    return condition()
+    return True  # and not a second look: /proc tells nothing of a process that is just becoming another program
 
 
 def processes_of(directory: Path, pid: int) -> list[str]:
