@@ -24,7 +24,7 @@ from tests.netd_process import Netd
 from tests.servers import HOST, RabbitServer, RedisServer, ServerFailed, reserve_ports
 from tests.soak.flat import TooFew, Trend, trend
 from tests.soak.loads import CLOSED, Cached, Echoes, Load, Nowhere, Operator, Passers, Sessions
-from tests.soak.samples import ALLOWED, Sampler, judged
+from tests.soak.samples import ALLOWED, LAG, Sampler
 from tests.soak.troubles import NotAsExpected, Troubles
 
 PATIENCE = 120.0
@@ -197,20 +197,22 @@ class Soak:
 
     def _judge(self, sampler: Sampler) -> bool:
         """Print and draw what was measured; whether all of it was flat."""
+        judged = sampler.judged()
         try:
-            trends = {name: trend(points, ALLOWED[name]) for name, points in sampler.points.items()}
+            trends = {name: trend(sampler.points[name], ALLOWED[name]) for name in ALLOWED if name in judged}
         except TooFew as error:
             self.say(f"nothing can be said: {error}")
             return False
-        matter = judged(sampler.waiting)
         for name, found in trends.items():
-            self.say(_verdict(name, found, matters=name in matter))
-        self.say(f"the reactor waited {sampler.waiting:.0%} of the time for a processor")
+            self.say(_verdict(name, found))
+        self.say(f"{LAG}: of the {sampler.calm:.0%} of the seconds in which the reactor had a processor at once")
+        if LAG not in judged:
+            self.say(f"{LAG}: not judged, as the machine was busy")
         panels = [
             charts.Course(
                 name,
                 [(x / 60, y) for x, y in points],
-                [(x / 60, y) for x, y in (trends[name].start, trends[name].end)],
+                [(x / 60, y) for x, y in (trends[name].start, trends[name].end)] if name in trends else [],
             )
             for name, points in sampler.points.items()
         ]
@@ -219,7 +221,7 @@ class Soak:
         self._chart.write_text(charts.courses(title, "minutes", panels, [at for at, _ in self._marks]))
         self._chart.with_suffix(".json").write_text(json.dumps(sampler.points))
         self.say(f"drawn: {self._chart}, with its samples beside it")
-        return all(trends[name].flat for name in matter)
+        return all(found.flat for found in trends.values())
 
     def say(self, text: str) -> None:
         """Print a line, with how long it has been."""
@@ -231,10 +233,8 @@ def _lost(publisher: Publisher, consumer: Consumer) -> int:
     return len(publisher.sure - {number for _, number, _ in list(consumer.received)})
 
 
-def _verdict(name: str, found: Trend, *, matters: bool) -> str:
+def _verdict(name: str, found: Trend) -> str:
     word = "flat" if found.flat else "NOT FLAT"
-    if not matters:
-        word = "not judged, as the machine was busy"
     return (
         f"{name}: {found.start[1]:.2f} at half time, {found.rise:+.2f} by the end ({found.allowed:.2f} allowed): {word}"
     )

@@ -17,20 +17,17 @@ MIB = 1 << 20
 
 LAG = "reactor lag, ms"
 MOST_WAITING = 0.1
-"""Part of its time that the reactor's thread may wait for a processor, before its lag says more of the machine."""
+"""Part of a second that the reactor's thread may wait for a processor, before its lag says more of the machine."""
+CALM = 0.5
+"""Of the seconds, how many must have been calm enough for their lag to be kept, for it to be judged."""
 
 ALLOWED: Mapping[str, Allowance] = {
     "memory, MiB": Allowance(0.04, 4),
     "descriptors": Allowance(0, 6),
     "threads": Allowance(0, 1),
-    LAG: Allowance(0.5, 3),
+    LAG: Allowance(0.5, 1),
 }
 """The figures, and by how much each may rise in the second half."""
-
-
-def judged(waiting: float) -> set[str]:
-    """The figures that say something of netd, where its reactor waited for such a part of the time for a processor."""
-    return set(ALLOWED) - ({LAG} if waiting > MOST_WAITING else set())
 
 
 class Sampler(threading.Thread):
@@ -45,24 +42,26 @@ class Sampler(threading.Thread):
         self._enough = enough
         self._period = period
         self._late = (0, 0.0)
-        self._began = self._ended = (0.0, 0.0)
+        self._waited = (0.0, 0.0)
 
     @property
-    def waiting(self) -> float:
-        """Which part of the time the reactor's thread could have run, and other processes did."""
-        (began, waited), (ended, waited_then) = self._began, self._ended
-        return (waited_then - waited) / (ended - began) if ended > began else 0.0
+    def calm(self) -> float:
+        """In which part of the seconds the reactor had a processor when it wanted one: those whose lag was kept."""
+        return len(self.points[LAG]) / max(1, len(self.points["threads"]))
+
+    def judged(self) -> set[str]:
+        """The figures that say something of netd, and not of what else the machine did."""
+        return set(ALLOWED) - ({LAG} if self.calm < CALM else set())
 
     def run(self) -> None:
         began = time.monotonic()
         try:
             self._late = self._lag()
-            self._began = self._wait_for_processor()
+            self._waited = self._wait_for_processor()
             while not self._enough.wait(self._period):
                 at = time.monotonic() - began
                 for name, value in self._sample().items():
                     self.points[name].append((at, value))
-                self._ended = self._wait_for_processor()
         except Exception as error:  # noqa: BLE001 - whatever it was, nothing is measured any more
             self.failure = f"no sample any more: {error!r}"
 
@@ -76,9 +75,12 @@ class Sampler(threading.Thread):
             "descriptors": float(sum(1 for _ in (self._proc / "fd").iterdir())),
             "threads": float(threads),
         }
-        before, self._late = self._late, self._lag()
-        looks, late = self._late[0] - before[0], self._late[1] - before[1]
-        return values | ({LAG: 1000 * late / looks} if looks else {})
+        (looks_before, late_before), (looks, late) = self._late, self._lag()
+        (before, waited_before), (now, waited) = self._waited, self._wait_for_processor()
+        self._late, self._waited = (looks, late), (now, waited)
+        if looks > looks_before and waited - waited_before <= MOST_WAITING * (now - before):
+            values[LAG] = 1000 * (late - late_before) / (looks - looks_before)
+        return values
 
     def _wait_for_processor(self) -> tuple[float, float]:
         """Now, and how long its main thread has waited on a run queue so far, in seconds."""
