@@ -7,7 +7,7 @@ then: the last that it sends on the shared link is a PING, whose reply it waits 
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -16,12 +16,14 @@ from netd.cache.batch import Found, Pairs, Results
 from netd.cache.conversation import Conversation
 from netd.cache.redis import pack
 from netd.cache.redis_exchange import Done, Exchange
+from netd.cache.redis_names import KeyNames
 from netd.cache.redis_pinned import SUBSCRIBES, Pinned, PinnedPool, Unavailable
 from netd.cache.redis_plan import command
 from netd.cache.redis_session import RedisSession
 from netd.cache.redis_table import ALIKE
 from netd.cache.redis_words import Refused
 from netd.cache.requests import Answer, Command, Problem, Request
+from netd.cache.resp import Raw
 
 if TYPE_CHECKING:
     from netd.cache.redis_store import RedisStore
@@ -29,13 +31,16 @@ if TYPE_CHECKING:
 UNBLOCKED_AFTER = 0.05
 """Seconds between two looks whether a client takes messages again."""
 
+_WRONG: Final = pack(b"GET")
+"""Asked in place of what is refused: a command that is wrong, so that a transaction comes to nothing, as in Redis."""
+
 _log = Logger()
 
 
 class RedisDoor:
     """The session of one Redis client, behind its `RedisSession`."""
 
-    __slots__ = ("_closed", "_connection", "_pinned", "_pool", "_store", "_waiting", "client")
+    __slots__ = ("_closed", "_connection", "_names", "_pinned", "_pool", "_store", "_waiting", "client")
 
     client: RedisSession
 
@@ -43,6 +48,7 @@ class RedisDoor:
         self._store = store
         self._pool = pool
         self._connection = connection
+        self._names = KeyNames(store.prefix) if store.prefix else None
         self._pinned: Pinned | None = None
         self._waiting: list[tuple[list[Request], Exchange, int] | None] | None = None
         """What is asked while it is being connected; None stands for RESET."""
@@ -191,7 +197,7 @@ class RedisDoor:
             try:
                 self._ask_one(pinned, _words(request), partial(exchange.settle, at))
             except Refused as refused:
-                exchange.settle(at, refused.problem)
+                pinned.ask(_WRONG, partial(_settle, exchange, at, refused.problem))
 
     def _ask_one(self, pinned: Pinned, words: list[bytes], answer: Callable[[Any], None]) -> None:
         name = words[0].upper()
@@ -200,6 +206,12 @@ class RedisDoor:
             raise Refused("this command is not allowed here", b"NOPERM")
         sent, _ = self._store.commands.outgoing(name, words)
         patient = table.blocks(name)
+        if (names := self._names) is not None:
+            whole = answer
+
+            def answer(reply: Raw | Problem) -> None:
+                whole(names.bare(name, reply))
+
         pinned.ask(command(*sent), answer, patient=patient, subscribes=name in SUBSCRIBES)
 
 
@@ -210,6 +222,10 @@ def _words(request: Request) -> list[bytes]:
         return [b"GET", request]
     key, kept = request  # type: ignore[misc]  # a Redis client's request is a key, a pair or a Command
     return [b"SET", key, kept]
+
+
+def _settle(exchange: Exchange, place: int, answer: Answer, _: Any) -> None:
+    exchange.settle(place, answer)
 
 
 def _settle_all(exchange: Exchange, place: int, answers: Sequence[Answer]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from netd.cache.layout import MARK, keep, value_of
+from netd.cache.redis_names import KEY_FIRST
 from netd.cache.redis_plan import Plan, command, problem_or, run
 from netd.cache.redis_table import Table
 from netd.cache.redis_words import FLUSHES, NOT_AN_INTEGER, TOO_LARGE, Refused
@@ -40,8 +41,6 @@ _WITH_PATTERN: Final = frozenset({b"KEYS", b"SCAN"})
 _NOT_PREFIXED: Final = frozenset({b"RANDOMKEY", b"SORT", b"SORT_RO", b"XREAD", b"XREADGROUP", *FLUSHES})
 """Commands that would show or need keys outside the prefix, or hide which words of a reply are keys. Flushes have a way
 of their own (`netd.cache.redis_flush`) on the shared connection, and none elsewhere."""
-_KEY_FIRST: Final = frozenset({b"LMPOP", b"ZMPOP", b"BLMPOP", b"BZMPOP", b"BLPOP", b"BRPOP", b"BZPOPMIN", b"BZPOPMAX"})
-"""Commands whose reply begins with the key."""
 
 
 class CommandPlans:
@@ -104,7 +103,7 @@ class CommandPlans:
             return _flagged
         if self._prefix and name in _WITH_PATTERN:
             return self._strip_keys if name == b"KEYS" else self._strip_scan
-        if self._prefix and name in _KEY_FIRST:
+        if self._prefix and name in KEY_FIRST:
             return self._strip_first
         return _same if name in _VALUES else _ok
 

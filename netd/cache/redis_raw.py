@@ -18,9 +18,13 @@ class NotRedis(Exception):
 
 
 class RawReplies:
-    """Bytes from Redis → replies, each whole. Works on from where it stopped, however the bytes are cut."""
+    """Bytes from Redis → replies, each whole. Works on from where it stopped, however the bytes are cut.
 
-    def __init__(self) -> None:
+    `headers`: whether values may have one, which is taken out.
+    """
+
+    def __init__(self, *, headers: bool = True) -> None:
+        self._headers = headers
         self._buffer = bytearray()
         self._at = 0
         self._open: list[int] = []
@@ -68,7 +72,7 @@ class RawReplies:
         end = start + size + 2
         if end > len(buffer):
             return 0
-        if size >= HEADER_SIZE and buffer.startswith(MARK, start):
+        if self._headers and size >= HEADER_SIZE and buffer.startswith(MARK, start):
             head = b"$%d\r\n" % (size - HEADER_SIZE)
             buffer[at : start + HEADER_SIZE] = head
             return at + len(head) + size - HEADER_SIZE + 2

@@ -161,6 +161,45 @@ def test_a_prefix_holds_in_transactions_and_scripts(netd: Netd, server: RedisSer
     assert sorted(direct.ask("KEYS *")) == [b"app:a", b"app:b"]  # type: ignore[call-overload]  # a list
 
 
+@pytest.mark.parametrize("version", [2, 3])
+def test_keys_in_replies_have_no_prefix_there(netd: Netd, server: RedisServer, port: int, version: int) -> None:
+    assert port  # every key is gone
+    client, direct = RedisClient(netd.port("cache.prefixed")), RedisClient(server.port)
+    client.ask(f"HELLO {version}")
+    direct.ask("SET other 1")
+    client.ask_all("RPUSH l a b c d", "ZADD z 1 m 2 n 3 o")
+    assert client.ask("BLPOP none l 5") == [b"l", b"a"]
+    assert client.ask("BRPOP l 5") == [b"l", b"d"]
+    assert client.ask("BLMPOP 5 1 l LEFT") == [b"l", [b"b"]]
+    assert client.ask("BZPOPMIN z 5") == [b"z", b"m", 1.0 if version == 3 else b"1"]
+    assert client.ask("BLPOP none 0.01") is None
+    said = client.ask_all("MULTI", "SET app:x 1", "KEYS *", "GET app:x", "SCAN 0", "LMPOP 1 l LEFT", "LPOP l", "EXEC")[
+        -1
+    ]
+    assert isinstance(said, list)
+    assert sorted(said[1]) == [b"app:x", b"l", b"z"]
+    assert sorted(said[3][1]) == [b"app:x", b"l", b"z"]
+    assert [said[0], said[2], said[4], said[5]] == [b"OK", b"1", [b"l", [b"c"]], None]
+
+
+def test_what_is_queued_in_a_transaction_that_is_given_up_is_not_taken_for_the_next(netd: Netd, port: int) -> None:
+    assert port
+    client = RedisClient(netd.port("cache.prefixed"))
+    client.ask_all("RPUSH l app:a app:b", "MULTI", "KEYS *", "DISCARD")
+    assert client.ask_all("MULTI", "LRANGE l 0 -1", "KEYS *", "EXEC")[-1] == [[b"app:a", b"app:b"], [b"l"]]
+    client.ask_all("MULTI", "KEYS *", "RESET")
+    assert client.ask_all("MULTI", "LRANGE l 0 -1", "EXEC")[-1] == [[b"app:a", b"app:b"]]
+
+
+def test_a_value_that_looks_like_one_with_a_header_is_whole_beside_keys(netd: Netd, port: int) -> None:
+    assert port
+    client = RedisClient(netd.port("cache.prefixed"))
+    value = keep(b"value", 7)
+    client.ask("SET", "a", value)
+    client.ask_all("MULTI", "KEYS *", "GET a")
+    assert client.ask("EXEC") == [[b"a"], value]
+
+
 @pytest.mark.parametrize("asked", [["FLUSHALL"], ["MULTI", "FLUSHDB", "EXEC"]])
 def test_a_flush_within_a_prefix_leaves_others_keys_alone(
     netd: Netd, server: RedisServer, port: int, asked: list[str]
@@ -177,6 +216,13 @@ def test_a_flush_within_a_prefix_leaves_others_keys_alone(
 def test_what_is_refused_is_refused_there_too(client: RedisClient, command: str) -> None:
     assert client.ask_all("MULTI", "DISCARD") == [b"OK", b"OK"]
     assert "Error" in type(client.ask(command)).__name__
+
+
+def test_a_transaction_with_something_refused_comes_to_nothing(client: RedisClient) -> None:
+    said = client.ask_all("MULTI", "SET a 1", "CONFIG GET x", "SET b 1", "EXEC", "EXISTS a b")
+    assert [said[1], str(said[2]).split()[0], said[3]] == [b"QUEUED", "NOPERM", b"QUEUED"]
+    assert str(said[4]).startswith("EXECABORT")
+    assert said[5] == 0
 
 
 def test_a_client_whose_own_connection_is_lost_is_hung_up_on(client: RedisClient, server: RedisServer) -> None:

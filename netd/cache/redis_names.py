@@ -1,0 +1,77 @@
+"""Which parts of Redis's replies are keys, where these have a prefix that clients know nothing of.
+
+A few commands answer with keys: KEYS, SCAN and what takes an element from the first of several keys that has one. On
+a client's own connection their replies are on the wire already; they are cut apart where the keys stand, and the rest
+is passed on as it is. In a transaction the replies of all its commands are in that of EXEC.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain, repeat
+from typing import Final
+
+from netd.cache.redis_raw import RawReplies
+from netd.cache.requests import Problem
+from netd.cache.resp import Raw
+
+KEY_FIRST: Final = frozenset(b"LMPOP ZMPOP BLMPOP BZMPOP BLPOP BRPOP BZPOPMIN BZPOPMAX".split())
+"""Commands whose reply begins with the key."""
+
+_QUEUED: Final = b"+QUEUED\r\n"
+_TRANSACTION: Final = frozenset({b"MULTI", b"EXEC", b"DISCARD"})
+_AGGREGATES: Final = (b"*", b"~", b">")
+
+Cut = Callable[[bytes, bytes], bytes]
+"""A reply and the prefix → the reply without it."""
+
+
+class KeyNames:
+    """What a client has asked on a connection of its own, as far as it says where keys stand in the replies."""
+
+    def __init__(self, prefix: bytes) -> None:
+        self._prefix = prefix
+        self._queued: list[Cut | None] = []
+
+    def bare(self, name: bytes, reply: Raw | Problem) -> Raw | Problem:
+        """The reply to a command, its keys as the client named them."""
+        if isinstance(reply, Problem):
+            return reply
+        if reply.data == _QUEUED:
+            self._queued.append(_CUTS.get(name))
+            return reply
+        if name in _TRANSACTION:
+            queued, self._queued = self._queued, []
+            return Raw(_cut(reply.data, self._prefix, queued)) if name == b"EXEC" and any(queued) else reply
+        cut = _CUTS.get(name)
+        return reply if cut is None else Raw(cut(reply.data, self._prefix))
+
+
+def _cut(reply: bytes, prefix: bytes, cuts: Iterable[Cut | None]) -> bytes:
+    """The elements of an aggregate, each cut in its way; what is none is passed on."""
+    if not reply.startswith(_AGGREGATES):
+        return reply
+    start = reply.index(b"\r\n") + 2
+    parts = RawReplies(headers=False).feed(reply[start:])
+    return reply[:start] + b"".join(cut(part, prefix) if cut else part for part, cut in zip(parts, cuts, strict=False))
+
+
+def _key(reply: bytes, prefix: bytes) -> bytes:
+    start = reply.index(b"\r\n") + 2
+    if not reply.startswith(b"$") or not reply.startswith(prefix, start):
+        return reply
+    key = reply[start + len(prefix) :]
+    return b"$%d\r\n%b" % (len(key) - 2, key)
+
+
+def _keys(reply: bytes, prefix: bytes) -> bytes:
+    return _cut(reply, prefix, repeat(_key))
+
+
+def _scan(reply: bytes, prefix: bytes) -> bytes:
+    return _cut(reply, prefix, (None, _keys))
+
+
+def _first(reply: bytes, prefix: bytes) -> bytes:
+    return _cut(reply, prefix, chain((_key,), repeat(None)))
+
+
+_CUTS: Final[Mapping[bytes, Cut]] = {b"KEYS": _keys, b"SCAN": _scan, **dict.fromkeys(KEY_FIRST, _first)}
