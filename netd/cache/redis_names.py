@@ -1,12 +1,12 @@
 """Which parts of Redis's replies are keys, where these have a prefix that clients know nothing of.
 
-A few commands answer with keys: KEYS, SCAN and what takes an element from the first of several keys that has one. On
-a client's own connection their replies are on the wire already; they are cut apart where the keys stand, and the rest
-is passed on as it is. In a transaction the replies of all its commands are in that of EXEC.
+A few commands answer with keys: KEYS, SCAN, XREAD, and what takes an element from the first of several keys that has
+one. On a client's own connection their replies are on the wire already; they are cut apart where the keys stand, and
+the rest is passed on as it is. In a transaction the replies of all its commands are in that of EXEC.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from itertools import chain, repeat
+from itertools import chain, cycle, repeat
 from typing import Final
 
 from netd.cache.redis_raw import RawReplies
@@ -18,7 +18,7 @@ KEY_FIRST: Final = frozenset(b"LMPOP ZMPOP BLMPOP BZMPOP BLPOP BRPOP BZPOPMIN BZ
 
 _QUEUED: Final = b"+QUEUED\r\n"
 _TRANSACTION: Final = frozenset({b"MULTI", b"EXEC", b"DISCARD"})
-_AGGREGATES: Final = (b"*", b"~", b">")
+_AGGREGATES: Final = (b"*", b"~", b"%")
 
 Cut = Callable[[bytes, bytes], bytes]
 """A reply and the prefix → the reply without it."""
@@ -74,4 +74,15 @@ def _first(reply: bytes, prefix: bytes) -> bytes:
     return _cut(reply, prefix, chain((_key,), repeat(None)))
 
 
-_CUTS: Final[Mapping[bytes, Cut]] = {b"KEYS": _keys, b"SCAN": _scan, **dict.fromkeys(KEY_FIRST, _first)}
+def _streams(reply: bytes, prefix: bytes) -> bytes:
+    """A map of keys in RESP3, an array of pairs in RESP2."""
+    return _cut(reply, prefix, cycle((_key, None)) if reply.startswith(b"%") else repeat(_first))
+
+
+_CUTS: Final[Mapping[bytes, Cut]] = {
+    b"KEYS": _keys,
+    b"SCAN": _scan,
+    b"XREAD": _streams,
+    b"XREADGROUP": _streams,
+    **dict.fromkeys(KEY_FIRST, _first),
+}

@@ -38,8 +38,8 @@ _COUNTING: Final = frozenset({b"INCR", b"DECR", b"INCRBY", b"DECRBY", b"INCRBYFL
 _NOT_NUMBERS: Final = frozenset({NOT_AN_INTEGER.encode(), b"value is not a valid float"})
 
 _WITH_PATTERN: Final = frozenset({b"KEYS", b"SCAN"})
-_NOT_PREFIXED: Final = frozenset({b"RANDOMKEY", b"SORT", b"SORT_RO", b"XREAD", b"XREADGROUP", *FLUSHES})
-"""Commands that would show or need keys outside the prefix, or hide which words of a reply are keys. Flushes have a way
+_NOT_PREFIXED: Final = frozenset({b"RANDOMKEY", b"SORT", b"SORT_RO", *FLUSHES})
+"""Commands that would show or need keys outside the prefix. Flushes have a way
 of their own (`netd.cache.redis_flush`) on the shared connection, and none elsewhere."""
 
 

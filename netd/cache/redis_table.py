@@ -109,7 +109,8 @@ class Table:
         if name in _COUNTED:
             return _counted(words, *_COUNTED[name])
         if name in {b"XREAD", b"XREADGROUP"}:
-            streams = next((at for at, word in enumerate(words) if word.upper() == b"STREAMS"), count)
+            named = 1 if name == b"XREAD" else 4  # a group or a consumer may have any name
+            streams = next((at for at in range(named, count) if words[at].upper() == b"STREAMS"), count)
             return list(range(streams + 1, streams + 1 + (count - streams - 1) // 2))
         if name in _SUBCOMMANDS:
             return [2] if count > 2 else []  # noqa: PLR2004 - after command and subcommand

@@ -182,6 +182,27 @@ def test_keys_in_replies_have_no_prefix_there(netd: Netd, server: RedisServer, p
     assert [said[0], said[2], said[4], said[5]] == [b"OK", b"1", [b"l", [b"c"]], None]
 
 
+@pytest.mark.parametrize("version", [2, 3])
+def test_streams_are_read_by_their_own_names(netd: Netd, server: RedisServer, port: int, version: int) -> None:
+    assert port
+    client, direct = RedisClient(netd.port("cache.prefixed")), RedisClient(server.port)
+    client.ask_all(f"HELLO {version}", "XADD one 1-0 app:f app:v", "XADD two 2-0 f v", "XGROUP CREATE one streams 0")
+    assert direct.ask("EXISTS app:one app:two") == 2
+    first: list[object] = [b"one", [[b"1-0", [b"app:f", b"app:v"]]]]
+    second: list[object] = [b"two", [[b"2-0", [b"f", b"v"]]]]
+
+    def said(*streams: list[object]) -> object:
+        return {str(name): each for name, each in streams} if version == 3 else list(streams)
+
+    def named(reply: object) -> object:
+        return {str(name): each for name, each in reply.items()} if isinstance(reply, dict) else reply
+
+    assert named(client.ask("XREAD COUNT 5 STREAMS one two 0 0")) == said(first, second)
+    assert named(client.ask("XREADGROUP GROUP streams me STREAMS one >")) == said(first)
+    assert client.ask("XREAD BLOCK 1 STREAMS one $") is None
+    assert [named(each) for each in client.ask_all("MULTI", "XREAD STREAMS two 0", "EXEC")[-1]] == [said(second)]  # type: ignore[attr-defined]  # a list
+
+
 def test_what_is_queued_in_a_transaction_that_is_given_up_is_not_taken_for_the_next(netd: Netd, port: int) -> None:
     assert port
     client = RedisClient(netd.port("cache.prefixed"))
