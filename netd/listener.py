@@ -31,6 +31,7 @@ from netd.log import Repeated
 from netd.ports import OpenPort
 from netd.runtime import CannotStart, Runtime
 from netd.settings import Address, ListenerSettings, Network
+from netd.source import source_of
 from netd.tls import TlsUnusable, make_context
 
 SWEEP_INTERVAL = 1.0
@@ -311,7 +312,8 @@ class Listener:
             return "max_connections"
         if not host:
             return None
-        if settings.max_connections_per_host and self._per_host.get(host, 0) >= settings.max_connections_per_host:
+        most = settings.max_connections_per_host
+        if most and self._per_host.get(source_of(host), 0) >= most:
             return "max_connections_per_host"
         if settings.allow is not None and not _within(host, settings.allow):
             return "allow"
@@ -348,7 +350,8 @@ class Listener:
         self.accepted += 1
         self.connections[connection.id] = connection
         if connection.host:
-            self._per_host[connection.host] = self._per_host.get(connection.host, 0) + 1
+            source = source_of(connection.host)
+            self._per_host[source] = self._per_host.get(source, 0) + 1
         if self._runtime.log.debug:
             _log.debug("connection {id} from {host}", id=connection.id, host=connection.host, service=self._service)
 
@@ -359,11 +362,12 @@ class Listener:
         self._finished[0] += connection.bytes_in
         self._finished[1] += connection.bytes_out
         if connection.host:
-            left = self._per_host[connection.host] - 1
+            source = source_of(connection.host)
+            left = self._per_host[source] - 1
             if left:
-                self._per_host[connection.host] = left
+                self._per_host[source] = left
             else:
-                del self._per_host[connection.host]
+                del self._per_host[source]
         if self._runtime.log.debug:
             _log.debug(
                 "connection {id} ended: {why}; {bytes_in} bytes in, {bytes_out} out",

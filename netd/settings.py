@@ -377,7 +377,7 @@ class ListenerSettings(Settings):
     max_connections: Limit = 10_000
     """Connections open at once on all ports of the service; more are closed at once. 0: no limit."""
     max_connections_per_host: Limit = 2_500
-    """The same for one client address. 0: no limit."""
+    """The same for one client address, or one /64 of IPv6. 0: no limit."""
     idle_timeout: Duration = 0.0
     """A connection without a byte either way for this long is closed. 0: never."""
     tcp_keepalive: StrictBool = True

@@ -87,6 +87,15 @@ def test_one_host_cannot_take_every_place(network: MemoryNetwork, bind: Bind) ->
     assert listener.refused["max_connections_per_host"] == 1
 
 
+def test_a_network_of_ipv6_is_one_host(network: MemoryNetwork, bind: Bind) -> None:
+    bind("max_connections_per_host = 1")
+    greedy = network.client("2001:db8::1")
+    assert network.connect("2001:db8::ffff:2") is None
+    assert network.connect("2001:db8:0:1::1") is not None
+    greedy.leave()
+    assert network.connect("2001:db8::ffff:2") is not None
+
+
 def test_only_allowed_networks_connect(network: MemoryNetwork, bind: Bind) -> None:
     listener = bind('allow = ["10.0.0.0/8", "2001:db8::/32"]')
     assert network.connect("10.9.9.9") is not None
