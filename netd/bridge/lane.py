@@ -189,11 +189,6 @@ class Lane:
             return "paused"
         return self._refusal or (self._outlet.problem if self._outlet is not None else "")
 
-    @property
-    def empty(self) -> bool:
-        """Whether nothing is left of it."""
-        return self._next == self._released + 1
-
     # --- received
 
     def accept(self, received: Received, size: int, client: Client, *, confirmed: bool = False) -> Share:
