@@ -77,11 +77,10 @@ class _Delivered:
     def details(self) -> Details:
         block = self.loaded.block
         extra = (block.extras or {}).get(self.index, Extra())
-        netd_id = block.netd_id(self.index)
         peer = {PEER_HEADER: extra.peer} if extra.peer else {}
-        headers = {**extra.headers, ID_HEADER: netd_id, **peer}
+        headers = {**extra.headers, ID_HEADER: block.netd_id(self.index), **peer}
         deliveries = 1 + self.loaded.counts.get(self.index, 1 if self.redelivered else 0)
-        return Details(self.queue.row.name, headers, extra.message_id or netd_id, deliveries)
+        return Details(self.queue.row.name, headers, deliveries)
 
 
 class _Queue:
