@@ -305,12 +305,9 @@ class _Note:
 
     def __init__(self, queue: _Queue) -> None:
         self._queue = queue
-        self._work: Work | None = None
 
     def seal(self) -> Work:
-        if self._work is None:
-            self._work = self._queue.note()
-        return self._work
+        return self._queue.note()
 
     def committed(self) -> None:
         """Nobody waits for it."""
