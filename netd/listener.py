@@ -213,15 +213,6 @@ class Listener:
 
     # --- life
 
-    async def bind(self) -> None:
-        """Open every port and serve; raises CannotStart, with none left open, when one cannot be."""
-        try:
-            serve = await self.prepare()
-        except CannotStart:
-            await self._runtime.ports.close_unserved()
-            raise
-        serve()
-
     async def prepare(
         self, ports: Sequence[Port] | None = None, settings: ListenerSettings | None = None
     ) -> Callable[[], None]:

@@ -98,7 +98,8 @@ def listener_on(network: MemoryNetwork, text: str, build: Callable[[], Connectio
     config = configure(text).services[0]
     ports = [Port(f"{config.key}.{name}", addresses, build) for name, addresses in config.settings.listens().items()]
     listener = Listener(config.key, ports, config.settings, runtime_on(network))
-    result_of(listener.bind())
+    serve = result_of(listener.prepare())
+    serve()
     return listener
 
 

@@ -4,6 +4,7 @@ from fuzz.target import nothing_fails
 from netd.cache.counters import Counters
 from netd.cache.items import Items
 from netd.cache.redis_commands import COMMANDS, RedisCommands
+from netd.cache.redis_keyspace import Keyspace
 from netd.cache.resp import ProtocolError, encode, split_words
 
 WORDS = (
@@ -32,7 +33,7 @@ LARGEST = 1024
 def check(data: bytes) -> None:
     """Every request has a reply, in either protocol, and no item is larger than it may be."""
     items = Items(1 << 18, lambda: NOW, evict=True)
-    commands = RedisCommands(items, Counters(), allow_flush=True, max_item_size=LARGEST, clock=lambda: NOW)
+    commands = RedisCommands(Keyspace(items, Counters(), allow_flush=True, max_item_size=LARGEST, clock=lambda: NOW))
     with nothing_fails():
         for line in data.split(b"\n"):
             try:

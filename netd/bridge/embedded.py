@@ -77,11 +77,10 @@ class _Delivered:
     def details(self) -> Details:
         block = self.loaded.block
         extra = (block.extras or {}).get(self.index, Extra())
-        netd_id = block.netd_id(self.index)
         peer = {PEER_HEADER: extra.peer} if extra.peer else {}
-        headers = {**extra.headers, ID_HEADER: netd_id, **peer}
+        headers = {**extra.headers, ID_HEADER: block.netd_id(self.index), **peer}
         deliveries = 1 + self.loaded.counts.get(self.index, 1 if self.redelivered else 0)
-        return Details(self.queue.row.name, headers, extra.message_id or netd_id, deliveries)
+        return Details(self.queue.row.name, headers, deliveries)
 
 
 class _Queue:
@@ -306,12 +305,9 @@ class _Note:
 
     def __init__(self, queue: _Queue) -> None:
         self._queue = queue
-        self._work: Work | None = None
 
     def seal(self) -> Work:
-        if self._work is None:
-            self._work = self._queue.note()
-        return self._work
+        return self._queue.note()
 
     def committed(self) -> None:
         """Nobody waits for it."""
@@ -469,10 +465,6 @@ class EmbeddedBroker:
     def queue(self, key: bytes) -> _Queue | None:
         """The queue that a routing key names."""
         return self._queues.get(key)
-
-    def lengths(self) -> dict[str, int]:
-        """How many messages each queue has, those on their way to consumers too."""
-        return {queue.row.name: queue.length for queue in self._queues.values()}
 
 
 def _runs(block: Block, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:

@@ -79,8 +79,7 @@ class _Open:
         self._block: Block | None = None
 
     def seal(self) -> Work:
-        if self._block is None:
-            self._block = self._lane.seal(self)
+        self._block = self._lane.seal(self)
         return partial(_write, self._lane.row.id, self._block, self._also)
 
     def committed(self) -> None:
@@ -188,11 +187,6 @@ class Lane:
         if self.paused:
             return "paused"
         return self._refusal or (self._outlet.problem if self._outlet is not None else "")
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing is left of it."""
-        return self._next == self._released + 1
 
     # --- received
 
@@ -517,12 +511,9 @@ class _Ends:
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
-        self._work: Work | None = None
 
     def seal(self) -> Work:
-        if self._work is None:
-            self._work = self._lane.ends()
-        return self._work
+        return self._lane.ends()
 
     def committed(self) -> None:
         """Nobody waits for it."""

@@ -94,7 +94,6 @@ class Details:
 
     key: str
     headers: Mapping[str, object]
-    message_id: str
     deliveries: int
     """Which delivery of the message this is, from 1; where the broker does not count, 2 for any repeat."""
 

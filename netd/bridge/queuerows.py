@@ -53,8 +53,8 @@ def open_queues(file: SpoolFile, names: Sequence[str]) -> list[QueueRow]:
     """The queues of these names, made if they are not there."""
     file.commit(
         [
-            lambda file: _done(
-                file.db.executemany("INSERT OR IGNORE INTO queue VALUES (NULL, ?, 0, 1)", [(name,) for name in names])
+            lambda file: file.db.executemany(
+                "INSERT OR IGNORE INTO queue VALUES (NULL, ?, 0, 1)", [(name,) for name in names]
             )
         ]
     )
@@ -141,7 +141,3 @@ def _damaged(position: int, row: tuple[Any, ...], reason: str) -> DamagedBlock:
     return DamagedBlock(
         position, max(1, count), data if isinstance(data, bytes) else b"", reason, str(origin), first, accepted
     )
-
-
-def _done(_: object) -> None:
-    """For what is done for its effect alone."""

@@ -85,7 +85,7 @@ class Change(Protocol):
     """Bytes that it takes, about."""
 
     def seal(self) -> Work:
-        """What to do in the transaction, which begins now: nothing can be added from here on. Asked again, the same."""
+        """What to do in the transaction, which begins now: nothing can be added from here on. Asked once."""
 
     def committed(self) -> None:
         """It is on disk."""
@@ -105,6 +105,10 @@ class Plain:
 
     def committed(self) -> None:
         self.done()
+
+
+_Sealed = tuple[Change, Work]
+"""A change, and what it comes to, however often that has to be written."""
 
 
 class Spool:
@@ -134,9 +138,9 @@ class Spool:
         self._file: SpoolFile | None = None
         self._gathering: list[Change] = []
         self._gathering_size = 0
-        self._committing: list[Change] = []
+        self._committing: list[_Sealed] = []
         self._committing_size = 0
-        self._written: list[Change] = []
+        self._written: list[_Sealed] = []
         """What a recovery that failed in the middle had committed; of the thread's, while it is busy."""
         self._busy = False
         self._due = NEVER
@@ -265,16 +269,16 @@ class Spool:
         self._due = NEVER
         self._busy = True
         self._began = self._clock.seconds()
-        self._committing += self._gathering
+        self._committing += [(change, change.seal()) for change in self._gathering]
         self._committing_size += self._gathering_size
         self._gathering = []
         self._gathering_size = 0
-        works = [change.seal() for change in self._committing]
         if self._failure:
             portions = list(_portions(self._committing) if self._full else [self._committing])
             call: Callable[[], int | None] = partial(_recover, self._file, portions, self._written, full=self._full)
         else:
             measure = self._over or self.commits % MEASURE_EVERY == 0 or not self._committing_size
+            works = [work for _, work in self._committing]
             call = partial(_transact, self._file, works, self._committing_size, measure=measure)
         self._in_thread(call).addCallbacks(self._committed, self._failed).addErrback(self._broken)
 
@@ -290,7 +294,7 @@ class Spool:
             _log.info("the spool {path} is written again", path=str(self.path))
             self._failure = ""
             self._full = False
-        for change in done:
+        for change, _ in done:
             self._tell(change)
         self._check_limit()
         self._changed()
@@ -335,9 +339,9 @@ class Spool:
         written, self._written = self._written, []
         if written:
             gone = set(map(id, written))
-            self._committing = [change for change in self._committing if id(change) not in gone]
-            self._committing_size -= sum(change.size for change in written)
-            for change in written:
+            self._committing = [each for each in self._committing if id(each) not in gone]
+            self._committing_size -= sum(change.size for change, _ in written)
+            for change, _ in written:
                 self._tell(change)
         if self._closing:
             idle, self._idle = self._idle, []
@@ -378,26 +382,28 @@ def _tidy(file: SpoolFile) -> None:
     file.keep_reserve()
 
 
-def _portions(changes: Sequence[Change]) -> Iterator[list[Change]]:
+def _portions(changes: Sequence[_Sealed]) -> Iterator[list[_Sealed]]:
     """What is written at once on a full disk: a little at a time, and first what gives most room."""
     for _, alike in groupby(sorted(changes, key=_room), _room):
-        portion: list[Change] = []
+        portion: list[_Sealed] = []
         size = 0
-        for change in alike:
-            if portion and size + change.size > SMALL:
+        for each in alike:
+            more = each[0].size
+            if portion and size + more > SMALL:
                 yield portion
                 portion, size = [], 0
-            portion.append(change)
-            size += change.size
+            portion.append(each)
+            size += more
         yield portion
 
 
-def _room(change: Change) -> tuple[bool, bool]:
+def _room(sealed: _Sealed) -> tuple[bool, bool]:
     """Whether it takes room for good, or for a moment; releases do neither."""
+    change, _ = sealed
     return change.grows, change.size > 0
 
 
-def _recover(file: SpoolFile, portions: Sequence[Sequence[Change]], written: list[Change], *, full: bool) -> int:
+def _recover(file: SpoolFile, portions: Sequence[Sequence[_Sealed]], written: list[_Sealed], *, full: bool) -> int:
     """Find out what is on disk, and write again what may not be; raises SpoolFailed as long as that cannot be.
 
     What a full disk took until then is added to `written`.
@@ -406,10 +412,10 @@ def _recover(file: SpoolFile, portions: Sequence[Sequence[Change]], written: lis
         file.give_up_reserve()
     file.reopen()
     for portion in portions:
-        size = sum(change.size for change in portion)
-        if full and size and not file.has_room(size, grows=portion[0].grows):
+        size = sum(change.size for change, _ in portion)
+        if full and size and not file.has_room(size, grows=portion[0][0].grows):
             raise SpoolFailed("the disk is full", full=True)
-        file.commit([change.seal() for change in portion])
+        file.commit([work for _, work in portion])
         if full:
             file.checkpoint(everything=True)
             written += portion

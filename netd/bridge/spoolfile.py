@@ -137,7 +137,7 @@ class DeadLetter:
 UNREADABLE = (sqlite3.Error, ValueError, TypeError, OverflowError, RecursionError)
 """What reading a damaged file comes to: SQLite's errors, or columns that hold what nobody wrote there."""
 
-Work = Callable[["SpoolFile"], None]
+Work = Callable[["SpoolFile"], object]
 """A part of a transaction. It may be done again after a failure, and then must come to the same."""
 
 
@@ -319,7 +319,7 @@ class SpoolFile:
             if row.route == route:
                 return row
         text = json.dumps(asdict(route), sort_keys=True)
-        self.commit([lambda file: _ignore(file.db.execute("INSERT INTO lane VALUES (NULL, ?, 0)", (text,)))])
+        self.commit([lambda file: file.db.execute("INSERT INTO lane VALUES (NULL, ?, 0)", (text,))])
         lane = int(str(self._one("SELECT id FROM lane WHERE route = ?", text)))
         row = LaneRow(lane, route, f"{self.id}-{lane}", 0, 1)
         self._lanes[lane] = row
@@ -451,7 +451,3 @@ def failed(error: Exception) -> SpoolFailed:
         return SpoolFailed(f"it is damaged: {error}")
     name = getattr(error, "sqlite_errorname", "")
     return SpoolFailed(f"{error}{f' ({name})' if name else ''}", full=name == "SQLITE_FULL")
-
-
-def _ignore(_: object) -> None:
-    """For what is done for its effect alone."""

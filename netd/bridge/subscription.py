@@ -58,11 +58,11 @@ class RabbitDelivery:
             key = arguments.short_string()
             properties = Properties.decode(self._properties)
         except FieldError:
-            return Details("", {}, "", 1 + self.redelivered)
+            return Details("", {}, 1 + self.redelivered)
         headers = cast("Mapping[str, object]", properties.headers or {})
         before = headers.get("x-delivery-count")  # of quorum queues
         deliveries = 1 + (before if isinstance(before, int) and before >= 0 else self.redelivered)
-        return Details(key, headers, properties.message_id or "", deliveries)
+        return Details(key, headers, deliveries)
 
 
 class RabbitSubscription:

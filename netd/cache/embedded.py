@@ -12,6 +12,7 @@ from netd.cache.items import Items
 from netd.cache.memory import Memory
 from netd.cache.redis_commands import RedisCommands
 from netd.cache.redis_info import embedded_port
+from netd.cache.redis_keyspace import Keyspace
 from netd.cache.redis_session import RedisSession
 from netd.cache.resp import RespCodec
 from netd.cache.store import Session
@@ -33,7 +34,7 @@ class EmbeddedStore:
         self._key = key
         self.counters = Counters()
         self.items = Items(settings.max_memory, time.time, evict=settings.eviction == "lru")
-        commands = RedisCommands(
+        space = Keyspace(
             self.items,
             self.counters,
             allow_flush=settings.may_flush,
@@ -44,7 +45,7 @@ class EmbeddedStore:
             self.items,
             self.counters,
             time.time,
-            commands.run,
+            RedisCommands(space).run,
             max_item_size=settings.max_item_size,
             allow_flush=settings.may_flush,
         )

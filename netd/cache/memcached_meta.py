@@ -260,7 +260,6 @@ def meta_arithmetic(words: Sequence[bytes]) -> tuple[Arithmetic, Form]:
         initial=numbers.get("initial", 0),
         touch=touch,
         unique=numbers.get("unique"),
-        wants=VALUE | UNIQUE * flags.has("c") | TTL * flags.has("t"),
     )
     return request, _form(MetaCounted, flags, rest, spelled)
 

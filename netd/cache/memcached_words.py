@@ -5,7 +5,7 @@ Equal answers need the same: a leading plus sign, `5<TAB>x` for 5, 4294967301 fo
 """
 
 import re
-from binascii import a2b_base64, b2a_base64
+from binascii import a2b_base64
 
 _NUMBER = re.compile(rb"[ \t\n\v\f\r]*([+-]?)([0-9]+)(?:[ \t\n\v\f\r\0]|\Z)")
 _OTHER_THAN_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]")
@@ -68,8 +68,3 @@ def decode_key(word: bytes) -> bytes | None:
         if padding:
             break
     return decoded
-
-
-def encode_key(key: bytes) -> bytes:
-    """A key in base64."""
-    return b2a_base64(key, newline=False)

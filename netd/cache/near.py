@@ -85,11 +85,6 @@ class Near:
             self._fresh_until = pinged + FRESH
 
     @property
-    def fresh(self) -> bool:
-        """Whether hits may be served."""
-        return self._clock() < self._fresh_until
-
-    @property
     def stale(self) -> bool:
         """Whether hits may be served if Redis is away."""
         return self._clock() < self._stale_until

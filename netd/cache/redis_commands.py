@@ -6,8 +6,6 @@ from typing import Final
 
 from netd.cache import redis_keys as keys
 from netd.cache import redis_strings as strings
-from netd.cache.counters import Counters
-from netd.cache.items import Items
 from netd.cache.redis_keyspace import Keyspace
 from netd.cache.redis_words import Refused, wrong_arity
 from netd.cache.requests import Problem, Reply
@@ -82,16 +80,8 @@ COMMANDS: Final[Mapping[bytes, Entry]] = {
 class RedisCommands:
     """The embedded store's answers to Redis commands."""
 
-    def __init__(
-        self,
-        items: Items,
-        counters: Counters,
-        *,
-        allow_flush: bool,
-        max_item_size: int,
-        clock: Callable[[], float],
-    ) -> None:
-        self._space = Keyspace(items, counters, allow_flush=allow_flush, max_item_size=max_item_size, clock=clock)
+    def __init__(self, space: Keyspace) -> None:
+        self._space = space
 
     def run(self, words: list[bytes]) -> Reply:
         """The reply to a command that has at least its name."""

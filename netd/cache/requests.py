@@ -28,7 +28,7 @@ from typing import Final, Literal, TypeAlias
 LONGEST_KEY = 250
 """Bytes of a key in memcached's dialect (protocol.txt, "Keys"); Redis's have no such limit."""
 
-# What a `Fetch` or `Arithmetic` wants to know; a store may have to pay for each. Plain integers, for the hot path.
+# What a `Fetch` or `Put` wants to know; a store may have to pay for each. Plain integers, for the hot path.
 VALUE: Final = 1
 UNIQUE: Final = 2
 TTL: Final = 4
@@ -136,7 +136,6 @@ class Arithmetic:
     initial: int = 0
     touch: int | None = None
     unique: int | None = None
-    wants: int = VALUE
 
 
 @dataclass(slots=True)

@@ -53,7 +53,6 @@ class AuthorizedKey:
 
     kind: bytes
     blob: bytes
-    comment: str = ""
     sources: tuple[str, ...] = ()
     """Patterns of from=; () is everywhere."""
     forced: str | None = None
@@ -118,7 +117,7 @@ def parse_line(text: str) -> AuthorizedKey:
     if (text.split(None, 1) or [""])[0].encode() not in ALGORITHMS:
         options, text = _split_options(text)
     name, _, rest = text.partition(" ")
-    encoded, _, comment = rest.strip().partition(" ")
+    encoded = rest.strip().partition(" ")[0]
     kind = name.encode()
     if kind not in ALGORITHMS:
         raise BadLine("no key of a kind that is accepted: ed25519, ecdsa, rsa, and those of security keys")
@@ -127,7 +126,7 @@ def parse_line(text: str) -> AuthorizedKey:
     except (binascii.Error, ValueError):
         raise BadLine("the key is not base64") from None
     check_blob(kind, blob)
-    return _with_options(kind, blob, comment.strip(), options)
+    return _with_options(kind, blob, options)
 
 
 def check_blob(kind: bytes, blob: bytes) -> None:
@@ -162,7 +161,7 @@ def _split_options(text: str) -> tuple[list[tuple[str, str | None]], str]:
     raise BadLine("neither a key nor options before one")
 
 
-def _with_options(kind: bytes, blob: bytes, comment: str, options: list[tuple[str, str | None]]) -> AuthorizedKey:
+def _with_options(kind: bytes, blob: bytes, options: list[tuple[str, str | None]]) -> AuthorizedKey:
     sources: tuple[str, ...] = ()
     forced = expires = None
     pty, touch, verified = True, True, False
@@ -186,7 +185,7 @@ def _with_options(kind: bytes, blob: bytes, comment: str, options: list[tuple[st
                 pass
             case _:
                 raise BadLine(f"the option {name} is not understood")
-    return AuthorizedKey(kind, blob, comment, sources, forced, pty, expires, touch, verified)
+    return AuthorizedKey(kind, blob, sources, forced, pty, expires, touch, verified)
 
 
 def _parse_expiry(text: str) -> datetime:

@@ -112,7 +112,6 @@ class SshConnection(SSHServerTransport, Connection):
         self.failed = ""
         """Why it did not log in, a key of gate.COSTS."""
         self.on_sendable: Callable[[], object] = lambda: None
-        self._reading = True
         self._writable = True
         self._strict = False
         self._have_keys = False

@@ -50,10 +50,6 @@ class Reader:
         """A list of names."""
         return self.string().split(b",")
 
-    def rest(self) -> bytes:
-        """All that is left."""
-        return self.take(self.left)
-
     def end(self) -> None:
         """There must be nothing left."""
         if self.left:

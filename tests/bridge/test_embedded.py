@@ -121,7 +121,9 @@ async def test_a_queue_knows_its_length_after_a_restart(arena: EmbeddedArena) ->
         sending = Sending(broker, route("small"))
         await sending.outcome(sending.send(b"a", b"b"))
     async with again(arena) as broker:
-        assert broker.lengths()["small"] == 2
+        queue = broker.queue(b"small")
+        assert queue is not None
+        assert queue.length == 2
         sending = Sending(broker, route("small"))
         sending.next = 3
         assert await sending.outcome(sending.send(b"c")) == [Outcome.REFUSED]
@@ -140,7 +142,9 @@ async def test_a_message_given_back_too_often_becomes_a_dead_letter(arena: Embed
         (letter,) = await broker.spool.read(SpoolFile.dead)
         assert (letter.body, letter.key) == (b"poison", b"limited")
         assert "x-delivery-limit" in letter.reason
-        assert broker.lengths()["limited"] == 0
+        queue = broker.queue(b"limited")
+        assert queue is not None
+        assert queue.length == 0
 
 
 @on_the_reactor

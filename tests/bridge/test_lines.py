@@ -157,7 +157,7 @@ class Delivered:
     headers: dict[str, object] = field(default_factory=dict)
 
     def details(self) -> Details:
-        return Details("app.x", self.headers, "m", 2)
+        return Details("app.x", self.headers, 2)
 
 
 def test_lines_out() -> None:

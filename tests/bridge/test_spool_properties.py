@@ -136,7 +136,7 @@ class Crashes(RuleBasedStateMachine):
             bench.wire.open()
         for _ in range(500):
             bench.finish(1)
-            if bench.lane.empty and not bench.thread.jobs and not bench.spool.waiting:
+            if not bench.lane.backlog and not bench.thread.jobs and not bench.spool.waiting:
                 break
             bench.turn(31)
             for first, last in ranges(sorted(bench.wire.unsettled)):
@@ -146,7 +146,7 @@ class Crashes(RuleBasedStateMachine):
         self.note()
         dead = {letter.body for letter in bench.dead()}
         assert self.promised <= self.confirmed | dead, "a line was lost"
-        assert bench.lane.empty
+        assert (bench.lane.backlog, bench.spool.waiting) == (0, 0)
         assert bench.rows() == 0
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from twisted.internet.interfaces import IHalfCloseableProtocol
 
+from netd.bridge.embedded import EmbeddedBroker
 from tests.bridge.served import Served
 from tests.fakes import Client
 
@@ -40,8 +41,10 @@ def said(client: Client) -> bytes:
 
 def left(served: Served) -> int:
     broker = served.service.broker
-    assert broker is not None
-    return int(broker.lengths()["hello"])  # type: ignore[attr-defined]  # the embedded one
+    assert isinstance(broker, EmbeddedBroker)
+    queue = broker.queue(b"hello")
+    assert queue is not None
+    return queue.length
 
 
 def test_a_message_is_a_line(serve: Serve) -> None:

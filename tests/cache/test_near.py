@@ -166,7 +166,7 @@ def test_hits_end_a_second_after_the_last_ping_that_was_answered_was_sent(asked:
 def test_an_answered_ping_means_nothing_while_redis_does_not_track(near: Near, clock: Clock) -> None:
     near.end()
     near.alive(clock.now)
-    assert not near.fresh
+    assert near.lookup([b"key"]) is None
 
 
 def test_a_lost_link_ends_hits_at_once(asked: Asked) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from netd.cache.counters import Counters
 from netd.cache.items import Items
 from netd.cache.redis_commands import RedisCommands
+from netd.cache.redis_keyspace import Keyspace
 from netd.cache.redis_words import glob
 from netd.cache.resp import encode
 from tests.cache.redis_client import RedisClient, pack, split
@@ -27,13 +28,14 @@ def real() -> Iterator[RedisClient]:
 
 
 def embedded(**options: Any) -> RedisCommands:
-    return RedisCommands(
+    space = Keyspace(
         Items(options.pop("max_memory", 64 << 20), time.time),
         Counters(),
         allow_flush=options.pop("allow_flush", True),
         max_item_size=options.pop("max_item_size", 600 << 20),
         clock=time.time,
     )
+    return RedisCommands(space)
 
 
 def replies_of(commands: RedisCommands, asked: list[list[bytes]]) -> list[bytes]:
@@ -193,7 +195,7 @@ def test_scan_from_start_to_end_sees_every_key_although_others_come_and_go() -> 
 
 def test_when_nothing_may_be_evicted_a_full_store_refuses_as_redis_does() -> None:
     items = Items(4096, time.time, evict=False)
-    commands = RedisCommands(items, Counters(), allow_flush=True, max_item_size=1 << 20, clock=time.time)
+    commands = RedisCommands(Keyspace(items, Counters(), allow_flush=True, max_item_size=1 << 20, clock=time.time))
     said = [encode(commands.run([b"SET", b"%d" % number, b"x" * 500]), 2) for number in range(20)]
     assert said[0] == b"+OK\r\n"
     assert said[-1] == b"-OOM command not allowed when used memory > 'maxmemory'.\r\n"
