@@ -12,10 +12,10 @@ from tests.cache.redis_client import RedisClient, pack
 from tests.certificates import write_pair
 from tests.netd_process import Netd, running
 from tests.servers import RedisServer, exchange, reserve_port
+from tests.waiting import eventually
 
 TIMEOUT = 2
 """Seconds of the daemon's `timeout`: what comes at once comes sooner, on a slow machine too."""
-PATIENCE = 60.0
 
 CONFIG = """
 [cache.{name}]
@@ -43,9 +43,7 @@ class Cache:
     def until(self, condition: Callable[[], bool]) -> float:
         """Wait for something to come true; returns how long it took."""
         began = time.monotonic()
-        while not condition():
-            assert time.monotonic() - began < PATIENCE, self.netd.messages[-3:]
-            time.sleep(0.02)
+        assert eventually(condition), self.netd.messages[-3:]
         return time.monotonic() - began
 
     def works(self) -> bool:
