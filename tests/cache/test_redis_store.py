@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from netd.cache.layout import keep
-from tests.cache.redis_client import RedisClient, pack
+from tests.cache.redis_client import RedisClient, gets_of, pack
 from tests.cache.test_differential import STREAMS
 from tests.netd_process import Netd, running
 from tests.servers import MemcachedServer, RedisServer, exchange
@@ -265,12 +265,12 @@ def test_reads_of_every_kind_are_hits_of_the_near_cache(caches: dict[str, Cache]
     assert cache.memcached("get a\n") == "VALUE a 7 1\n1\nEND\n"
 
     def are_hits() -> bool:
-        before = _gets(cache)
+        before = gets_of(cache.direct)
         unique = cache.memcached("gets a\n").split()[4]
         assert cache.memcached("mg a v f c\n") == f"VA 1 f7 c{unique}\n1\n"
         assert cache.redis.ask("MGET a a") == [b"1", b"1"]
         assert cache.redis.ask_all("GET a", "PING") == [b"1", b"PONG"]
-        return _gets(cache) == before
+        return gets_of(cache.direct) == before
 
     assert eventually(are_hits), "they are asked of Redis every time"
 
@@ -311,15 +311,11 @@ def test_a_key_that_a_command_changes_is_read_anew_behind_it(caches: dict[str, C
 def _until_it_is_a_hit(cache: Cache, key: str, value: bytes) -> None:
     def is_a_hit() -> bool:
         assert cache.redis.ask("GET", key) == value
-        before = _gets(cache)
+        before = gets_of(cache.direct)
         assert cache.redis.ask("GET", key) == value
-        return _gets(cache) == before
+        return gets_of(cache.direct) == before
 
     assert eventually(is_a_hit), "it is asked of Redis every time"
-
-
-def _gets(cache: Cache) -> str:
-    return str(re.findall(r"cmdstat_get:calls=(\d+)", str(cache.direct.ask("INFO commandstats"))))
 
 
 @pytest.mark.parametrize("name", ["near", "prefixed"])
@@ -331,9 +327,9 @@ def test_what_others_write_is_seen_and_costs_only_the_hits_of_its_key(caches: di
         _until_it_is_a_hit(cache, key, b"old")
     assert cache.direct.ask("SET", f"{cache.prefix}a", "new") == b"OK"
     assert eventually(lambda: cache.redis.ask("GET a") == b"new")
-    before = _gets(cache)
+    before = gets_of(cache.direct)
     assert cache.redis.ask("GET b") == b"old"
-    assert _gets(cache) == before
+    assert gets_of(cache.direct) == before
 
 
 def test_redis_is_asked_to_tell_of_keys_under_the_prefix_alone_on_one_connection(tmp_path: Path) -> None:
