@@ -259,7 +259,7 @@ def test_a_refusal_is_no_lie(make: MakesCaller, said: bytes, refusal: str) -> No
     ],
     ids=["the truth", "another status", "a line less", "not all bytes", "false, and then the connection broke"],
 )  # fmt: skip
-def test_ssh(script: str, believed: bool, tmp_path: Path) -> None:
+def test_ssh(script: str, believed: bool) -> None:
     caller = SshCaller(["sh", "-c", script, "ssh"], longest=50)
     caller.pause = 0
     assert believes(caller) is believed

@@ -154,18 +154,17 @@ def test_connections_of_their_own_are_few(port: int, server: RedisServer) -> Non
     assert str(direct.ask("CLIENT LIST TYPE normal")).count("id=") < 30
 
 
-def test_a_prefix_holds_in_transactions_and_scripts(netd: Netd, server: RedisServer, port: int) -> None:
+@pytest.mark.usefixtures("port")  # which forgets what was
+def test_a_prefix_holds_in_transactions_and_scripts(netd: Netd, server: RedisServer) -> None:
     client, direct = RedisClient(netd.port("cache.prefixed")), RedisClient(server.port)
     client.ask_all("MULTI", "SET a 1", "EXEC")
     client.ask("EVAL", "return redis.call('SET', KEYS[1], 2)", 1, "b")
     assert sorted(direct.ask("KEYS *")) == [b"app:a", b"app:b"]  # type: ignore[call-overload]  # a list
 
 
+@pytest.mark.usefixtures("port")
 @pytest.mark.parametrize("asked", [["FLUSHALL"], ["MULTI", "FLUSHDB", "EXEC"]])
-def test_a_flush_within_a_prefix_leaves_others_keys_alone(
-    netd: Netd, server: RedisServer, port: int, asked: list[str]
-) -> None:
-    assert port
+def test_a_flush_within_a_prefix_leaves_others_keys_alone(netd: Netd, server: RedisServer, asked: list[str]) -> None:
     client, direct = RedisClient(netd.port("cache.prefixed")), RedisClient(server.port)
     client.ask_all("MULTI", "SET a 1", "EXEC")
     direct.ask("SET other 1")
