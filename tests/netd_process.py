@@ -118,9 +118,10 @@ def running(
     reactor: str = "",
     environ: dict[str, str] | None = None,
     command: Sequence[str | Path] = (TWISTD,),
+    pass_fds: Sequence[int] = (),
 ) -> Iterator[Netd]:
     """A daemon that is ready, and surely gone afterwards."""
-    netd = Netd(directory, config, reactor=reactor, environ=environ, command=command)
+    netd = Netd(directory, config, reactor=reactor, environ=environ, command=command, pass_fds=pass_fds)
     try:
         netd.wait_for("ready: ")
         yield netd

@@ -6,7 +6,6 @@ import socket
 import socketserver
 import subprocess
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,8 +28,8 @@ from tests.faults.callers import (
 from tests.faults.crowd import Member, build_storm
 from tests.faults.load import Load
 from tests.faults.values import Values
+from tests.waiting import eventually
 
-PATIENCE = 60.0
 Answer = Callable[[bytes], bytes]
 
 
@@ -62,17 +61,10 @@ def serving(make: Callable[[], Answer]) -> Iterator[int]:
             thread.join()
 
 
-def wait_until(true: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + PATIENCE
-    while not true() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    return true()
-
-
 def believes(caller: Caller) -> bool:
     """Whether a caller is content for fifty exchanges."""
     caller.start()
-    assert wait_until(lambda: caller.checked >= 50 or bool(caller.wrong) or caller.missed > 0)
+    assert eventually(lambda: caller.checked >= 50 or bool(caller.wrong) or caller.missed > 0)
     caller.leave()
     return not caller.wrong and not caller.missed
 
@@ -110,7 +102,7 @@ def test_a_connection_that_ends_is_counted_and_made_anew() -> None:
         thread.start()
         caller = EchoCaller(server.server_address[1])
         caller.start()
-        assert wait_until(lambda: caller.broken >= 3)
+        assert eventually(lambda: caller.broken >= 3)
         caller.leave()
         server.shutdown()
         thread.join()
@@ -248,7 +240,7 @@ def test_a_refusal_is_no_lie(make: MakesCaller, said: bytes, refusal: str) -> No
     with serving(lambda: lambda _data: said * 8) as port:
         caller = make(port, Values(), "x")
         caller.start()
-        assert wait_until(lambda: caller.refused[refusal] > 20)
+        assert eventually(lambda: caller.refused[refusal] > 20)
         caller.leave()
     assert caller.wrong == []
 
@@ -267,7 +259,7 @@ def test_a_refusal_is_no_lie(make: MakesCaller, said: bytes, refusal: str) -> No
     ],
     ids=["the truth", "another status", "a line less", "not all bytes", "false, and then the connection broke"],
 )  # fmt: skip
-def test_ssh(script: str, believed: bool, tmp_path: Path) -> None:
+def test_ssh(script: str, believed: bool) -> None:
     caller = SshCaller(["sh", "-c", script, "ssh"], longest=50)
     caller.pause = 0
     assert believes(caller) is believed

@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import closing
 from http.client import HTTPException
@@ -23,21 +22,12 @@ from tests.servers import (
     exchange,
     find_program,
 )
+from tests.waiting import eventually
 
 SERVERS = (RedisServer, MemcachedServer, RabbitServer)
 AMQP_HEADER = b"AMQP\0\0\x09\1"
 CONNECTION_START = b"\1\0\0"
 FRAME_END = b"\xce"
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
-    """Whether the condition comes to hold in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(0.01)
-    return True  # and not a second look: /proc tells nothing of a process that is just becoming another program
 
 
 def processes_of(directory: Path, pid: int) -> list[str]:

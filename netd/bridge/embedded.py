@@ -466,6 +466,10 @@ class EmbeddedBroker:
         """The queue that a routing key names."""
         return self._queues.get(key)
 
+    def lengths(self) -> dict[str, int]:
+        """How many messages each queue has, those on their way to consumers too."""
+        return {queue.row.name: queue.length for queue in self._queues.values()}
+
 
 def _runs(block: Block, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
     """The parts of a piece whose messages have the same key."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from twisted.internet.task import deferLater
 
+from netd.bridge.embedded import EmbeddedBroker
 from netd.bridge.spoolfile import DeadLetter, SpoolFailed, SpoolFile
 from netd.console.arguments import DurationOption
 from netd.console.command import Answer, Command, Context, Failed, Role
@@ -74,7 +75,7 @@ def status_of(bridge: "BridgeService") -> dict[str, Any]:
     now = time.time()
     broker = bridge.broker
     state = broker.state if broker is not None else None
-    lengths: Mapping[str, int] = getattr(broker, "lengths", dict)()
+    lengths = broker.lengths() if isinstance(broker, EmbeddedBroker) else {}
     return {
         "name": bridge.key,
         "broker": {

@@ -16,6 +16,7 @@ import pytest
 
 from tests.netd_process import NETDCTL, Netd, running
 from tests.terminal import on_a_terminal
+from tests.waiting import eventually
 
 CONFIG = """
 [admin]
@@ -126,9 +127,7 @@ def test_ctrl_c_ends_a_verb_that_takes_its_time(asked: Ctl) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    deadline = time.monotonic() + 60
-    while json.loads(asked("connections", "admin", "--json").stdout)["total"] < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    assert eventually(lambda: json.loads(asked("connections", "admin", "--json").stdout)["total"] >= 2)
     begun.send_signal(signal.SIGINT)
     _, errors = begun.communicate(timeout=60)
     assert begun.returncode == 1

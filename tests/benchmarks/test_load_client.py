@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 
 from benchmarks.runner import HERE
 from tests.servers import reserve_port
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("cc") and shutil.which("make")), reason="the load clients are C programs: cc and make build them"
@@ -114,13 +115,13 @@ def burning_echo(server: str) -> Iterator[tuple[int, int]]:
 
 
 def wait_until_listening(port: int, server: subprocess.Popen[bytes]) -> None:
-    while server.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except ConnectionRefusedError:
-            continue
-        return
-    pytest.fail(f"the server ended with status {server.returncode}")
+    def listening() -> bool:
+        assert server.poll() is None, f"the server ended with status {server.returncode}"
+        with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+            return True
+        return False
+
+    assert eventually(listening)
 
 
 def load(programs: Path, *arguments: str, patience: float = 60) -> tuple[int, dict[str, Any]]:

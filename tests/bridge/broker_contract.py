@@ -383,7 +383,6 @@ class BrokerContract:
         async with started(arena) as broker:
             sending = Sending(broker, route())
             one, two = Receiving(broker, "work", prefetch=10), Receiving(broker, "work", prefetch=10)
-            await one.until(lambda: True)
             await sending.ready()
             await eventually(lambda: not one.subscription.problem and not two.subscription.problem)
             await sending.outcome(sending.send(*[b"%d" % number for number in range(20)]))

@@ -1,5 +1,6 @@
 """A Redis client for tests: bytes out, replies in as bytes, nothing interpreted."""
 
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -103,3 +104,8 @@ def end_of(data: bytes, at: int) -> int:
             if not end:
                 return 0
     return end if end <= len(data) else 0
+
+
+def gets_of(direct: RedisClient) -> str:
+    """How often a Redis was asked for GET so far: as often as before, if netd's near cache has answered."""
+    return str(re.findall(r"cmdstat_get:calls=(\d+)", str(direct.ask("INFO commandstats"))))

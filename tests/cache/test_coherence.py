@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cache.redis_client import RedisClient, pack
+from tests.cache.redis_client import RedisClient, gets_of, pack
 from tests.netd_process import Netd, running
 from tests.servers import RedisServer
+from tests.waiting import eventually
 
 KEYS = [f"key{number}" for number in range(6)]
 SECONDS = 3.0
@@ -184,10 +185,9 @@ def test_no_client_sees_a_value_go_back_in_time_and_all_agree(world: World, faul
 def _agree(world: World) -> None:
     """A value that is written anywhere is soon what every client reads."""
     readers = [RedisClient(port) for port in (*world.ports, world.redis.port)]
-    deadline = time.monotonic() + PATIENCE
-    while any(isinstance(reader.ask("GET x"), Exception) for reader in readers):
-        assert time.monotonic() < deadline, "the links do not come back"
-        time.sleep(0.05)
+    assert eventually(lambda: not any(isinstance(reader.ask("GET x"), Exception) for reader in readers)), (
+        "the links do not come back"
+    )
     took = []
     for turn, writer in enumerate(readers * 4):
         for reader in readers:
@@ -214,18 +214,12 @@ def test_a_link_for_invalidations_that_is_frozen_ends_hits_within_a_second(world
 def test_hits_are_served_without_asking_redis(world: World) -> None:
     reader, direct = RedisClient(world.ports[0]), RedisClient(world.redis.port)
     direct.ask("SET a 1")
-    deadline = time.monotonic() + 60
 
-    def asked() -> int:
-        return str(direct.ask("INFO commandstats")).count("cmdstat_get:") and int(
-            str(direct.ask("INFO commandstats")).split("cmdstat_get:calls=")[1].split(",")[0]
-        )
-
-    while True:
+    def are_hits() -> bool:
         reader.ask("GET a")
-        before = asked()
+        before = gets_of(direct)
         reader.send(pack("GET", "a") * 100)
         assert [reader.read() for _ in range(100)] == [b"1"] * 100
-        if asked() == before:
-            return
-        assert time.monotonic() < deadline, "every get is asked of Redis"
+        return gets_of(direct) == before
+
+    assert eventually(are_hits), "every get is asked of Redis"

@@ -154,16 +154,17 @@ def test_connections_of_their_own_are_few(port: int, server: RedisServer) -> Non
     assert str(direct.ask("CLIENT LIST TYPE normal")).count("id=") < 30
 
 
-def test_a_prefix_holds_in_transactions_and_scripts(netd: Netd, server: RedisServer, port: int) -> None:
+@pytest.mark.usefixtures("port")  # which forgets what was
+def test_a_prefix_holds_in_transactions_and_scripts(netd: Netd, server: RedisServer) -> None:
     client, direct = RedisClient(netd.port("cache.prefixed")), RedisClient(server.port)
     client.ask_all("MULTI", "SET a 1", "EXEC")
     client.ask("EVAL", "return redis.call('SET', KEYS[1], 2)", 1, "b")
     assert sorted(direct.ask("KEYS *")) == [b"app:a", b"app:b"]  # type: ignore[call-overload]  # a list
 
 
+@pytest.mark.usefixtures("port")
 @pytest.mark.parametrize("version", [2, 3])
-def test_keys_in_replies_have_no_prefix_there(netd: Netd, server: RedisServer, port: int, version: int) -> None:
-    assert port  # every key is gone
+def test_keys_in_replies_have_no_prefix_there(netd: Netd, server: RedisServer, version: int) -> None:
     client, direct = RedisClient(netd.port("cache.prefixed")), RedisClient(server.port)
     client.ask(f"HELLO {version}")
     direct.ask("SET other 1")
@@ -173,18 +174,17 @@ def test_keys_in_replies_have_no_prefix_there(netd: Netd, server: RedisServer, p
     assert client.ask("BLMPOP 5 1 l LEFT") == [b"l", [b"b"]]
     assert client.ask("BZPOPMIN z 5") == [b"z", b"m", 1.0 if version == 3 else b"1"]
     assert client.ask("BLPOP none 0.01") is None
-    said = client.ask_all("MULTI", "SET app:x 1", "KEYS *", "GET app:x", "SCAN 0", "LMPOP 1 l LEFT", "LPOP l", "EXEC")[
-        -1
-    ]
+    asked = ["MULTI", "SET app:x 1", "KEYS *", "GET app:x", "SCAN 0", "LMPOP 1 l LEFT", "LPOP l", "EXEC"]
+    said = client.ask_all(*asked)[-1]
     assert isinstance(said, list)
     assert sorted(said[1]) == [b"app:x", b"l", b"z"]
     assert sorted(said[3][1]) == [b"app:x", b"l", b"z"]
     assert [said[0], said[2], said[4], said[5]] == [b"OK", b"1", [b"l", [b"c"]], None]
 
 
+@pytest.mark.usefixtures("port")
 @pytest.mark.parametrize("version", [2, 3])
-def test_streams_are_read_by_their_own_names(netd: Netd, server: RedisServer, port: int, version: int) -> None:
-    assert port
+def test_streams_are_read_by_their_own_names(netd: Netd, server: RedisServer, version: int) -> None:
     client, direct = RedisClient(netd.port("cache.prefixed")), RedisClient(server.port)
     client.ask_all(f"HELLO {version}", "XADD one 1-0 app:f app:v", "XADD two 2-0 f v", "XGROUP CREATE one streams 0")
     assert direct.ask("EXISTS app:one app:two") == 2
@@ -203,8 +203,8 @@ def test_streams_are_read_by_their_own_names(netd: Netd, server: RedisServer, po
     assert [named(each) for each in client.ask_all("MULTI", "XREAD STREAMS two 0", "EXEC")[-1]] == [said(second)]  # type: ignore[attr-defined]  # a list
 
 
-def test_what_is_queued_in_a_transaction_that_is_given_up_is_not_taken_for_the_next(netd: Netd, port: int) -> None:
-    assert port
+@pytest.mark.usefixtures("port")
+def test_what_is_queued_in_a_transaction_that_is_given_up_is_not_taken_for_the_next(netd: Netd) -> None:
     client = RedisClient(netd.port("cache.prefixed"))
     client.ask_all("RPUSH l app:a app:b", "MULTI", "KEYS *", "DISCARD")
     assert client.ask_all("MULTI", "LRANGE l 0 -1", "KEYS *", "EXEC")[-1] == [[b"app:a", b"app:b"], [b"l"]]
@@ -212,8 +212,8 @@ def test_what_is_queued_in_a_transaction_that_is_given_up_is_not_taken_for_the_n
     assert client.ask_all("MULTI", "LRANGE l 0 -1", "EXEC")[-1] == [[b"app:a", b"app:b"]]
 
 
-def test_a_value_that_looks_like_one_with_a_header_is_whole_beside_keys(netd: Netd, port: int) -> None:
-    assert port
+@pytest.mark.usefixtures("port")
+def test_a_value_that_looks_like_one_with_a_header_is_whole_beside_keys(netd: Netd) -> None:
     client = RedisClient(netd.port("cache.prefixed"))
     value = keep(b"value", 7)
     client.ask("SET", "a", value)
@@ -221,11 +221,9 @@ def test_a_value_that_looks_like_one_with_a_header_is_whole_beside_keys(netd: Ne
     assert client.ask("EXEC") == [[b"a"], value]
 
 
+@pytest.mark.usefixtures("port")
 @pytest.mark.parametrize("asked", [["FLUSHALL"], ["MULTI", "FLUSHDB", "EXEC"]])
-def test_a_flush_within_a_prefix_leaves_others_keys_alone(
-    netd: Netd, server: RedisServer, port: int, asked: list[str]
-) -> None:
-    assert port
+def test_a_flush_within_a_prefix_leaves_others_keys_alone(netd: Netd, server: RedisServer, asked: list[str]) -> None:
     client, direct = RedisClient(netd.port("cache.prefixed")), RedisClient(server.port)
     client.ask_all("MULTI", "SET a 1", "EXEC")
     direct.ask("SET other 1")

@@ -1,7 +1,6 @@
 """A Redis behind: one value for memcached and Redis clients, and for whoever uses that Redis directly."""
 
 import re
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import product
@@ -10,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from netd.cache.layout import keep
-from tests.cache.redis_client import RedisClient, pack
+from tests.cache.redis_client import RedisClient, gets_of, pack
 from tests.cache.test_differential import STREAMS
 from tests.netd_process import Netd, running
 from tests.servers import MemcachedServer, RedisServer, exchange
+from tests.waiting import eventually
 
 SERVICE = """
 [cache.{name}]
@@ -263,16 +263,16 @@ def test_reads_of_every_kind_are_hits_of_the_near_cache(caches: dict[str, Cache]
     cache = caches["near"]
     cache.memcached("set a 7 0 1\n1\n")
     assert cache.memcached("get a\n") == "VALUE a 7 1\n1\nEND\n"
-    deadline = time.monotonic() + 60
-    while True:
-        before = _gets(cache)
+
+    def are_hits() -> bool:
+        before = gets_of(cache.direct)
         unique = cache.memcached("gets a\n").split()[4]
         assert cache.memcached("mg a v f c\n") == f"VA 1 f7 c{unique}\n1\n"
         assert cache.redis.ask("MGET a a") == [b"1", b"1"]
         assert cache.redis.ask_all("GET a", "PING") == [b"1", b"PONG"]
-        if _gets(cache) == before:
-            return
-        assert time.monotonic() < deadline, "they are asked of Redis every time"
+        return gets_of(cache.direct) == before
+
+    assert eventually(are_hits), "they are asked of Redis every time"
 
 
 TOUCHING = {
@@ -309,18 +309,13 @@ def test_a_key_that_a_command_changes_is_read_anew_behind_it(caches: dict[str, C
 
 
 def _until_it_is_a_hit(cache: Cache, key: str, value: bytes) -> None:
-    deadline = time.monotonic() + 60
-    while True:
+    def is_a_hit() -> bool:
         assert cache.redis.ask("GET", key) == value
-        before = _gets(cache)
+        before = gets_of(cache.direct)
         assert cache.redis.ask("GET", key) == value
-        if _gets(cache) == before:
-            return
-        assert time.monotonic() < deadline, "it is asked of Redis every time"
+        return gets_of(cache.direct) == before
 
-
-def _gets(cache: Cache) -> str:
-    return str(re.findall(r"cmdstat_get:calls=(\d+)", str(cache.direct.ask("INFO commandstats"))))
+    assert eventually(is_a_hit), "it is asked of Redis every time"
 
 
 @pytest.mark.parametrize("name", ["near", "prefixed"])
@@ -331,12 +326,10 @@ def test_what_others_write_is_seen_and_costs_only_the_hits_of_its_key(caches: di
         cache.direct.ask("SET", cache.prefix + key, "old")
         _until_it_is_a_hit(cache, key, b"old")
     assert cache.direct.ask("SET", f"{cache.prefix}a", "new") == b"OK"
-    deadline = time.monotonic() + 60
-    while cache.redis.ask("GET a") != b"new":
-        assert time.monotonic() < deadline
-    before = _gets(cache)
+    assert eventually(lambda: cache.redis.ask("GET a") == b"new")
+    before = gets_of(cache.direct)
     assert cache.redis.ask("GET b") == b"old"
-    assert _gets(cache) == before
+    assert gets_of(cache.direct) == before
 
 
 def test_redis_is_asked_to_tell_of_keys_under_the_prefix_alone_on_one_connection(tmp_path: Path) -> None:
@@ -399,10 +392,7 @@ def test_a_flush_forgets_what_is_under_the_prefix_and_nothing_else(cache: Cache)
     assert cache.memcached("get k1\n") == "END\n"
     assert cache.direct.ask("DBSIZE") == (1 if cache.prefix else 0)
     assert cache.memcached("set a 0 0 1\n1\nflush_all 1\nget a\n") == "STORED\nOK\nVALUE a 0 1\n1\nEND\n"
-    deadline = time.monotonic() + 60
-    while cache.memcached("get a\n") != "END\n":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    assert eventually(lambda: cache.memcached("get a\n") == "END\n")
     assert cache.redis.ask("FLUSHALL") == b"OK"
 
 

@@ -15,6 +15,7 @@ from netd.admin import client as netdctl
 from tests.netd_process import TWISTD, Netd
 from tests.servers import HOST, RabbitServer, RedisServer, reserve_ports
 from tests.strace import TRACE
+from tests.waiting import eventually
 
 PATIENCE = 90.0
 """Seconds for anything that should be there soon."""
@@ -200,12 +201,10 @@ def enter_namespace(command: Sequence[str]) -> None:
 
 def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> bool:
     """Whether the condition comes to hold in time; while netd is away an OSError of it means not yet."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if condition():
-                return True
-        except OSError:
-            pass
-        time.sleep(0.05)
-    return False
+
+    def holds() -> bool:
+        with suppress(OSError):
+            return condition()
+        return False
+
+    return eventually(holds, seconds)

@@ -2,13 +2,13 @@
 
 import socket
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from tests.demo.feed import Feed, converse, line_of
 from tests.demo.ledger import Ledger
+from tests.waiting import eventually
 
 SECONDS = 60.0
 
@@ -60,14 +60,6 @@ def heard(connection: socket.socket, count: int) -> list[int]:
     return [line_of(line)[1] for line in data.splitlines()]
 
 
-def until_done(feed: Feed) -> None:
-    """Wait until it has heard that all is answered."""
-    deadline = time.monotonic() + SECONDS
-    while not feed.done:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_what_was_not_answered_is_sent_again_on_the_next_connection(server: Server, feed: Feed, ledger: Ledger) -> None:
     feed.send(10)
     with server.accept() as connection:
@@ -76,7 +68,7 @@ def test_what_was_not_answered_is_sent_again_on_the_next_connection(server: Serv
     with server.accept() as connection:
         assert heard(connection, 6) == list(range(5, 11))
         connection.sendall(b"+OK 6\n")
-        until_done(feed)
+        assert eventually(lambda: feed.done)
     assert (ledger.counts().sent, ledger.counts().answered) == (10, 10)
 
 
@@ -85,7 +77,7 @@ def test_an_error_is_noted_as_one(server: Server, feed: Feed, ledger: Ledger) ->
     with server.accept() as connection:
         heard(connection, 2)
         connection.sendall(b"-ERR 1 TOOLONG longer\n+OK 2\n")
-        until_done(feed)
+        assert eventually(lambda: feed.done)
     assert "1 lines were refused: ['-ERR 1 TOOLONG longer']" in ledger.problems()
 
 
@@ -94,12 +86,12 @@ def test_it_knows_that_netd_reads_no_further(server: Server, feed: Feed) -> None
     with server.accept() as connection:
         heard(connection, 1)
         connection.sendall(b"*WAIT the disk is full\n+OK 1\n")
-        until_done(feed)
+        assert eventually(lambda: feed.done)
         assert feed.waiting == "the disk is full"
         feed.send(1)
         heard(connection, 1)
         connection.sendall(b"*GO\n+OK 2\n")
-        until_done(feed)
+        assert eventually(lambda: feed.done)
         assert feed.waiting == ""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 from tests.faults.callers import CacheCaller, Caller, LineCaller, LineReader, Working
+from tests.waiting import eventually
 
 PATIENCE = 60.0
 """Seconds until every client must have done something whole after a fault, and until every line must have come out."""
@@ -69,18 +70,14 @@ class Load:
     def until(self, true: Callable[[], bool], what: str, within: float = PATIENCE) -> float:
         """Wait while they work; the seconds it took."""
         began = time.monotonic()
-        while not true():
-            assert time.monotonic() < began + within, f"not within {within} s: {what}; {self.said()}"
-            time.sleep(LOOK)
+        assert eventually(true, within), f"not within {within} s: {what}; {self.said()}"
         return time.monotonic() - began
 
     def settle(self) -> None:
         """No more is asked; every line that was acknowledged has come out, or can be looked for in vain."""
         for client in [*self.callers, *self.publishers]:
             client.leave()
-        deadline = time.monotonic() + PATIENCE
-        while self.lost() and time.monotonic() < deadline:
-            time.sleep(LOOK)
+        eventually(lambda: not self.lost(), PATIENCE)
         for reader in self.readers:
             reader.leave()
 

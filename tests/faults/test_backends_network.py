@@ -13,25 +13,21 @@ LASTS = {"Redis": 7.0, "RabbitMQ": 8.0}
 
 @pytest.mark.parametrize(("fault", "direction"), CASES)
 def test_redis(world: World, tell: Tell, fault: Fault, direction: str) -> None:
-    with world.everybody("memcached", "redis") as others, world.callers("memcached", "redis", each=4) as load:
+    with world.unharmed("memcached", "redis") as others, world.callers("memcached", "redis", each=4) as load:
         fault.befall(world.proxies["Redis"], direction, LASTS["Redis"])
         took = load.until_answered()
         others.recovered()
         load.settle()
-        others.settle()
     load.check(refused=True)
-    others.check()
     tell(f"cache: {WHERE[direction].format('Redis')} {fault.name}", load.said(), took)
 
 
 @pytest.mark.parametrize(("fault", "direction"), CASES)
 def test_rabbitmq(world: World, tell: Tell, fault: Fault, direction: str) -> None:
-    with world.everybody("lines") as others, world.lines("lines") as load:
+    with world.unharmed("lines") as others, world.lines("lines") as load:
         fault.befall(world.proxies["RabbitMQ"], direction, LASTS["RabbitMQ"])
         took = load.recovered()
         others.recovered()
         load.settle()
-        others.settle()
     load.check()
-    others.check()
     tell(f"bridge: {WHERE[direction].format('RabbitMQ')} {fault.name}", load.said(), took)

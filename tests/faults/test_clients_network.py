@@ -14,14 +14,12 @@ WHERE = {"up": "what clients send", "down": "what clients are sent", "both": "co
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize(("fault", "direction"), CASES)
 def test_at_a_door(world: World, tell: Tell, door: str, fault: Fault, direction: str) -> None:
-    with world.everybody() as others, world.load(door) as load:
+    with world.unharmed() as others, world.load(door) as load:
         fault.befall(world.proxies[door], direction)
         took = load.recovered()
         others.recovered()
         load.settle()
-        others.settle()
     load.check(broken=fault.breaks)
     assert load.broken or not fault.breaks or not load.callers, "nothing broke: this was no fault"
-    others.check()
     assert others.slowest < OTHERS_WAIT
     tell(f"{door}: {WHERE[direction]} {fault.name}", load.said(), took, f"others {others.slowest:.2f} s at most")

@@ -41,56 +41,48 @@ def test_a_netd_that_is_told_to_stop_has_lost_nothing_that_it_answered(world: Wo
 
 
 def test_a_frozen_redis(world: World, tell: Tell) -> None:
-    with world.everybody("memcached", "redis") as others, world.callers("memcached", "redis", each=4) as load:
+    with world.unharmed("memcached", "redis") as others, world.callers("memcached", "redis", each=4) as load:
         world.redis.pause()
         load.until(lambda: load.refused.total() > 0, "told that Redis does not answer")
         others.recovered()
         world.redis.resume()
         took = load.until_answered()
         load.settle()
-        others.settle()
     load.check(refused=True)
-    others.check()
     tell("Redis: frozen until clients were told", load.said(), took)
 
 
 def test_a_killed_redis_which_forgets_everything(world: World, tell: Tell) -> None:
-    with world.everybody("memcached", "redis") as others, world.callers("memcached", "redis", each=4) as load:
+    with world.unharmed("memcached", "redis") as others, world.callers("memcached", "redis", each=4) as load:
         world.redis.kill()
         load.until(lambda: load.refused.total() > 0, "told that Redis is away")
         others.recovered()
         world.redis.start()
         took = load.until_answered()
         load.settle()
-        others.settle()
     load.check(refused=True, missed=True)
-    others.check()
     tell("Redis: killed, and started with nothing in it", load.said(), took)
 
 
 def test_a_frozen_rabbitmq(world: World, tell: Tell) -> None:
-    with world.everybody("lines") as others, world.lines("lines") as load:
+    with world.unharmed("lines") as others, world.lines("lines") as load:
         world.rabbit.pause()
         time.sleep(8)  # four heartbeats: netd has given the connection up
         others.recovered()
         world.rabbit.resume()
         took = load.recovered()
         load.settle()
-        others.settle()
     load.check()
-    others.check()
     tell("RabbitMQ: frozen for 8 s", load.said(), took)
 
 
 def test_a_killed_rabbitmq(world: World, tell: Tell) -> None:
-    with world.everybody("lines") as others, world.lines("lines") as load:
+    with world.unharmed("lines") as others, world.lines("lines") as load:
         world.rabbit.kill()
         load.recovered(load.publishers)
         others.recovered()
         world.rabbit.start()
         took = load.recovered()
         load.settle()
-        others.settle()
     load.check()
-    others.check()
     tell("RabbitMQ: killed, while lines were taken", load.said(), took)

@@ -3,8 +3,8 @@
 import itertools
 import json
 import subprocess
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from http import HTTPStatus
 from http.client import HTTPConnection
@@ -219,6 +219,14 @@ class World:
             return load
         lines = self.lines("aside")
         return Load(load.callers, lines.publishers, lines.readers)
+
+    @contextmanager
+    def unharmed(self, *without: str) -> Iterator[Load]:
+        """The same at work meanwhile, for whom nothing may break, be refused or be missing."""
+        with self.everybody(*without) as load:
+            yield load
+            load.settle()
+        load.check()
 
     def caller(self, door: str, port: int) -> Caller:
         """One client of a door, by this port."""

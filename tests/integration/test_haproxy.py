@@ -1,6 +1,7 @@
 """netd behind a real HAProxy that sends PROXY headers. Clients have addresses of their own: 127.0.0.2 and on."""
 
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -134,6 +135,13 @@ def test_a_balancer_that_sends_no_header_is_told_apart(netd: Netd, targets: dict
 
 def test_health_checks_of_the_balancer_see_the_port_open(netd: Netd, targets: dict[str, str]) -> None:
     options = "send-proxy-v2 check inter 50ms rise 1 fall 1"
-    with HaproxyServer(targets["plain"], options) as via, connect(via.port, "127.0.0.9") as client:
-        for _ in range(3):
+    with HaproxyServer(targets["plain"], options) as via:
+        before = checks(netd)
+        netd.wait_until(lambda: checks(netd) >= before + 3, "three checks")
+        with connect(via.port, "127.0.0.9") as client:
             assert say(client) == b"hello"
+
+
+def checks(netd: Netd) -> int:
+    """Connections of a balancer's own so far, which have no client's address."""
+    return sum(re.fullmatch(r"connection \d+ from ", message) is not None for message in netd.messages)

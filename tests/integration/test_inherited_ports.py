@@ -5,14 +5,14 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from tests.integration.test_daemon import connect
 from tests.integration.test_reload import reload
-from tests.netd_process import TWISTD, Netd
+from tests.netd_process import TWISTD, Netd, running
 
 ECHO = '[echo.plain]\nlisten = "systemd:domain=INET:index=0"\nopen = true\n'
 PASS = """
@@ -31,18 +31,10 @@ def port() -> Iterator[socket.socket]:
         yield port
 
 
-@contextmanager
-def activated(directory: Path, config: str, port: socket.socket) -> Iterator[Netd]:
+def activated(directory: Path, config: str, port: socket.socket) -> AbstractContextManager[Netd]:
     """A daemon that was passed the port, as systemd does it."""
     command: list[str | Path] = [sys.executable, "-c", PASS, str(port.fileno()), TWISTD]
-    netd = Netd(directory, config, command=command, pass_fds=[port.fileno()])
-    try:
-        netd.wait_for("ready: ")
-        yield netd
-    finally:
-        if netd.process.poll() is None:
-            netd.process.kill()
-        netd.process.wait()
+    return running(directory, config, command=command, pass_fds=[port.fileno()])
 
 
 def number(port: socket.socket) -> int:

@@ -2,7 +2,6 @@
 
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from tests.cache.redis_client import redis_client
 from tests.netd_process import Netd, running
 from tests.soak.loads import KEYS, Cached, Echoes, Load
+from tests.waiting import eventually
 
 SECONDS = 60.0
 CONFIG = '[cache.main]\nlisten_memcached = "127.0.0.1:0"\nlisten_redis = "127.0.0.1:0"\n'
@@ -26,13 +26,6 @@ def at_work(load: Load, enough: threading.Event) -> Iterator[None]:
         enough.set()
         load.join(SECONDS)
         assert not load.is_alive()
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + SECONDS
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return condition()
 
 
 @contextmanager

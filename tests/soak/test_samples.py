@@ -6,13 +6,13 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from tests.soak.samples import ALLOWED, LAG, MIB, Sampler
+from tests.waiting import eventually
 
 SECONDS = 30.0
 MUCH = 50 * MIB
@@ -56,10 +56,7 @@ def status() -> Iterator[HTTPServer]:
 
 def wait_for_samples(sampler: Sampler, more: int) -> None:
     goal = len(sampler.points["threads"]) + more
-    deadline = time.monotonic() + SECONDS
-    while len(sampler.points["threads"]) < goal:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    assert eventually(lambda: len(sampler.points["threads"]) >= goal)
 
 
 def test_open_descriptors_threads_memory_and_lag_are_seen(status: HTTPServer) -> None:

@@ -4,13 +4,13 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.netd_process import Netd, running
+from tests.waiting import eventually
 
 TIMEOUT = 60.0
 
@@ -71,17 +71,11 @@ class Tmux:
 
     def see(self, *last: str) -> None:
         """Wait until the last rows are these."""
-        deadline = time.monotonic() + TIMEOUT
-        while (rows := self.rows)[-len(last) :] != list(last):
-            assert time.monotonic() < deadline, "\n".join(rows)
-            time.sleep(0.02)
+        assert eventually(lambda: self.rows[-len(last) :] == list(last)), "\n".join(self.rows)
 
     def see_somewhere(self, text: str) -> None:
         """Wait until some row holds this."""
-        deadline = time.monotonic() + TIMEOUT
-        while not any(text in row for row in self.rows):
-            assert time.monotonic() < deadline, "\n".join(self.rows)
-            time.sleep(0.02)
+        assert eventually(lambda: any(text in row for row in self.rows)), "\n".join(self.rows)
 
     def kill(self) -> None:
         self._run("kill-server")
@@ -211,7 +205,7 @@ def test_an_operator_is_told_that_netd_stops_and_his_ssh_ends_like_any_other(
         shutil.copy(directory / name, tmp_path / name)
     with running(tmp_path, CONFIG) as netd:
         terminal.start(f"{ssh(netd)}; echo left with $?")
-        terminal.see_somewhere("# ".rstrip())
+        terminal.see_somewhere("#")
         assert netd.stop() == 0
         terminal.see_somewhere("netd is stopping")
         terminal.see_somewhere("left with 0")
@@ -219,7 +213,7 @@ def test_an_operator_is_told_that_netd_stops_and_his_ssh_ends_like_any_other(
 
 def test_ctrl_d_leaves_with_0(terminal: Tmux, netd: Netd) -> None:
     terminal.start(f"{ssh(netd)}; echo left with $?")
-    terminal.see_somewhere("# ".rstrip())
+    terminal.see_somewhere("#")
     terminal.type("C-d")
     terminal.see_somewhere("left with 0")
 
@@ -251,5 +245,5 @@ def test_exec_has_no_colours_exit_statuses_and_errors_on_stderr(netd: Netd) -> N
 
 def test_no_color_is_honoured(terminal: Tmux, netd: Netd) -> None:
     terminal.start(ssh(netd, options="-o SetEnv=NO_COLOR=1"))
-    terminal.see_somewhere("# ".rstrip())
+    terminal.see_somewhere("#")
     assert "\x1b[1m" not in terminal._run("capture-pane", "-p", "-e")

@@ -6,12 +6,12 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.ssh.daemon import Sshd
+from tests.waiting import eventually
 
 
 def test_no_files_are_copied(sshd: Sshd, tmp_path: Path) -> None:
@@ -59,18 +59,11 @@ def test_no_port_of_the_clients_leads_anywhere(sshd: Sshd, tmp_path: Path, free_
 
 def connected(where: Path | tuple[str, int]) -> socket.socket:
     """A connection to what a client has not opened yet."""
-    deadline = time.monotonic() + 60
-    while True:
-        tunnel = socket.socket(socket.AF_UNIX if isinstance(where, Path) else socket.AF_INET)
-        try:
-            tunnel.connect(str(where) if isinstance(where, Path) else where)
-        except OSError:
-            tunnel.close()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        else:
-            tunnel.settimeout(60)
-            return tunnel
+    tunnel = socket.socket(socket.AF_UNIX if isinstance(where, Path) else socket.AF_INET)
+    tunnel.settimeout(60)
+    address = str(where) if isinstance(where, Path) else where
+    assert eventually(lambda: tunnel.connect_ex(address) == 0)
+    return tunnel
 
 
 def read_all(tunnel: socket.socket) -> bytes:

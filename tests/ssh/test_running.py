@@ -6,19 +6,12 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.ssh.daemon import NAP, Sshd, run
-
-
-def until(true: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
+from tests.waiting import eventually
 
 
 def processes(words: str) -> list[str]:
@@ -97,7 +90,7 @@ def test_there_is_no_shell(sshd: Sshd) -> None:
 def test_time_is_up_is_said_and_shown_by_the_status(sshd: Sshd) -> None:
     done = sshd.ssh("late")
     assert (done.returncode, done.stderr) == (124, b"netd: sleep: timed out after 0.3 s\n")
-    until(lambda: not processes(f"sleep {NAP}.3"), "it still runs")
+    assert eventually(lambda: not processes(f"sleep {NAP}.3")), "it still runs"
 
 
 def test_too_much_output_is_said_and_shown_by_the_status(sshd: Sshd) -> None:
@@ -110,10 +103,10 @@ def test_too_much_output_is_said_and_shown_by_the_status(sshd: Sshd) -> None:
 def test_all_of_a_command_ends_when_its_client_is_gone(sshd: Sshd, line: str) -> None:
     number = {"group": f"{NAP}.1", "stubborn": f"{NAP}.2"}[line]
     client = subprocess.Popen([*sshd.openssh, "ops@127.0.0.1", line], stdin=subprocess.DEVNULL)
-    until(lambda: processes(f"sleep {number}"), "it never began")
+    assert eventually(lambda: processes(f"sleep {number}")), "it never began"
     client.send_signal(signal.SIGKILL)
     client.wait()
-    until(lambda: not processes(f"sleep {number}"), "it still runs")
+    assert eventually(lambda: not processes(f"sleep {number}")), "it still runs"
 
 
 def test_the_client_may_send_a_signal(sshd: Sshd) -> None:
@@ -180,7 +173,7 @@ def test_a_client_that_does_not_read_costs_nothing_and_nobody_waits_for_it(sshd:
     try:
         assert client.stdout is not None
         client.stdout.read(1)
-        until(lambda: standstill(sshd), "it goes on reading for a client that does not")
+        assert eventually(lambda: standstill(sshd)), "it goes on reading for a client that does not"
         before = sshd.netd.rss()
         assert min(run(status_time(sshd)) for _ in range(3)) < 2 * alone
         assert sshd.netd.rss() - before < 5 << 20
@@ -225,7 +218,7 @@ def test_what_was_done_is_in_the_audit(sshd: Sshd) -> None:
     sshd.ssh("both")
     sshd.ssh("version")
     sshd.ssh("df;id")
-    until(lambda: json.loads(sshd.audit().splitlines()[-1])["event"] == "logout", "no end in the audit")
+    assert eventually(lambda: json.loads(sshd.audit().splitlines()[-1])["event"] == "logout"), "no end in the audit"
     events = [json.loads(line) for line in sshd.audit().splitlines()]
     end = [event for event in events if event["event"] == "end" and event["line"] == "both"][-1]
     assert (end["user"], end["role"], end["status"], end["bytes"]) == ("ops", "operator", 3, 8)

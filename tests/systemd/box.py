@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.servers import SYSTEM_PATH, GuardedProcess
+from tests.waiting import eventually
 
 BOOT = Path(__file__).with_name("boot")
 SYSTEMD = Path("/lib/systemd/systemd")
@@ -182,7 +183,4 @@ class Box:
 
     def wait_until(self, true: Callable[[], bool], what: str) -> None:
         """Wait until something is true of the box."""
-        deadline = time.monotonic() + TIMEOUT
-        while not true():
-            assert time.monotonic() < deadline, f"not {what}"
-            time.sleep(0.02)
+        assert eventually(true, TIMEOUT), f"not {what}"
