@@ -11,11 +11,8 @@ class Counters:
     cmd_set: int = 0
     cmd_flush: int = 0
     cmd_touch: int = 0
-    cmd_meta: int = 0
     get_hits: int = 0
     get_misses: int = 0
-    get_expired: int = 0
-    get_flushed: int = 0
     delete_misses: int = 0
     delete_hits: int = 0
     incr_misses: int = 0
