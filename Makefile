@@ -17,7 +17,7 @@ TOOLS = redis-server=redis-server rabbitmqctl=rabbitmq-server memcached=memcache
 	telnet=telnet socat=socat tmux=tmux ssh=openssh-client sshd=openssh-server dbclient=dropbear-bin \
 	plink=putty-tools ssh-audit=ssh-audit promtool=prometheus chromium=chromium zsh=zsh fish=fish haproxy=haproxy \
 	systemctl=systemd mandoc=mandoc \
-	cc=gcc cc=libc6-dev /usr/include/libssh/libssh.h=libssh-dev
+	cc=gcc cc=libc6-dev /usr/include/libssh/libssh.h=libssh-dev /usr/include/amqp.h=librabbitmq-dev
 
 PIP = .venv/bin/python -m pip --quiet --quiet --disable-pip-version-check --no-input
 SAY = @printf 'netd: %s\n'
@@ -57,7 +57,6 @@ lint: .venv/.dev ## ruff and mypy
 test-systemd: tools .venv/.dev ## the unit files under the real systemd alone; they are part of `make test` too
 	@$(SYSTEM_PATH) .venv/bin/python -m pytest tests/systemd $(ARGS)
 
-bench: TOOLS += /usr/include/amqp.h=librabbitmq-dev
 bench: .venv/.bench tools ## measure netd beside its peers (ARGS='--help')
 	@$(MAKE) --silent --no-print-directory -C benchmarks
 	@$(SYSTEM_PATH) .venv/bin/python -m benchmarks $(ARGS)
