@@ -11,7 +11,7 @@ from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT
 from typing import Any, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import (
     AdoptedStreamServerEndpoint,
     TCP4ServerEndpoint,
@@ -144,7 +144,8 @@ class Ports:
     async def close(self, ports: Sequence[OpenPort]) -> None:
         """Close ports; their connections go on."""
         self._open = [each for each in self._open if each not in ports]
-        await gatherResults([each.close() for each in ports])
+        for closing in [each.close() for each in ports]:
+            await closing
 
     async def close_unserved(self) -> None:
         """Close the ports that nobody serves: given up, or opened in vain."""

@@ -36,7 +36,6 @@ from zope.interface import implementer
 
 from netd.cache.config import RedisTarget, parse_store
 from netd.cache.requests import Problem, Reply
-from netd.log import Repeated
 from netd.runtime import Reactor
 from netd.settings import Secret
 from netd.stats import Histogram
@@ -331,6 +330,7 @@ class Upstream(txredisapi.RedisFactory):  # type: ignore[misc]  # has no annotat
     """Keeps one link to the Redis of a `store` setting up. `link` is it while there is one."""
 
     protocol = Link
+    purpose = "for requests"
     initialDelay, maxDelay, factor, jitter = FIRST_DELAY, LONGEST_DELAY, DELAY_FACTOR, DELAY_JITTER
 
     def __init__(
@@ -356,7 +356,7 @@ class Upstream(txredisapi.RedisFactory):  # type: ignore[misc]  # has no annotat
         self._store = store
         self._changed = changed
         self._service = service
-        self._losses = Repeated(reactor, self._report)
+        self._logged = ""
 
     def start(self) -> None:
         """Connect, now and whenever the link is lost."""
@@ -368,7 +368,6 @@ class Upstream(txredisapi.RedisFactory):  # type: ignore[misc]  # has no annotat
             self.link.cut("netd is stopping")
         with suppress(CancelledError):
             await self.disconnect()
-        self._losses.stop()
 
     def target(self) -> RedisTarget:
         """Where Redis is, read anew; raises OSError or ValueError."""
@@ -389,8 +388,10 @@ class Upstream(txredisapi.RedisFactory):  # type: ignore[misc]  # has no annotat
         """A link may be used from now on."""
         self.link = link
         self.connects += 1
-        self.problem = ""
-        _log.info("connected to Redis at {place}", place=self._place, service=self._service)
+        self.problem = self._logged = ""
+        _log.info(
+            "connected to Redis at {place}, {purpose}", place=self._place, purpose=self.purpose, service=self._service
+        )
         self._changed()
 
     def gone(self, link: Link) -> None:
@@ -401,13 +402,11 @@ class Upstream(txredisapi.RedisFactory):  # type: ignore[misc]  # has no annotat
             self._changed()
 
     def failed(self, why: str) -> None:
-        """There is no link, and this is why."""
+        """There is no link, and this is why: the log tells it once as long as it stays the same."""
         self.problem = why
-        if not self.disconnectCalled:
-            self._losses.happened()
-
-    def _report(self, count: int) -> None:
-        _log.warn("Redis is away: {why}", why=self.problem, count=count, service=self._service)
+        if not self.disconnectCalled and why != self._logged:
+            self._logged = why
+            _log.warn("Redis is away, {purpose}: {why}", purpose=self.purpose, why=why, service=self._service)
 
 
 class Listener(Upstream):
@@ -417,6 +416,7 @@ class Listener(Upstream):
     """
 
     protocol = ListeningLink
+    purpose = "for what changes"
 
     def __init__(
         self, *arguments: Any, heard: Callable[[Reply], None], alive: Callable[[float], None], **options: Any

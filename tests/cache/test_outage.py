@@ -106,6 +106,17 @@ def test_a_killed_redis_is_an_error_at_once_and_comes_back(cache: Cache, redis: 
     cache.until(cache.works)
 
 
+def test_the_log_says_once_why_redis_is_away(cache: Cache, redis: RedisServer) -> None:
+    before = len(cache.netd.messages)
+    redis.kill()
+    time.sleep(3.5)  # five attempts, of which the last two are two seconds apart
+    said = [event for event in cache.netd.events[before:] if event["message"].startswith("Redis is away")]
+    assert said
+    assert len({(event["service"], event["message"]) for event in said}) == len(said)
+    redis.start()
+    cache.until(cache.works)
+
+
 def test_a_frozen_redis_is_an_error_in_time_and_no_reply_goes_to_another_request(
     cache: Cache, redis: RedisServer
 ) -> None:

@@ -104,7 +104,7 @@ def test_a_redis_behind_tls_must_have_the_name_it_is_called_by(
             if works:
                 netd.wait_for(f"connected to Redis at {host}:{port}/2")
             else:
-                netd.wait_for("Redis is away: ")
+                netd.wait_for("Redis is away, for requests: ")
             said = exchange(netd.port("cache.main"), b"set a 0 0 1\r\n1\r\n")
             kept = exchange(server.port, b"SELECT 2\r\nGET a\r\n", b"1\r\n" if works else b"$-1\r\n")
     assert (said == b"STORED\r\n") is works, said

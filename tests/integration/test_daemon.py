@@ -132,6 +132,17 @@ def test_a_signal_stops_it_with_status_0(directory: Path, number: int) -> None:
         assert netd.stderr == ""
 
 
+def test_two_signals_at_once_stop_it_as_one_does(directory: Path) -> None:
+    with running(directory, PLAIN) as netd:
+        netd.process.send_signal(signal.SIGSTOP)
+        netd.process.send_signal(signal.SIGINT)
+        netd.process.send_signal(signal.SIGTERM)
+        netd.process.send_signal(signal.SIGCONT)
+        assert netd.wait() == 0
+        assert [event for event in netd.events if "traceback" in event or event["level"] == "critical"] == []
+        assert netd.messages[-1] == "stopped"
+
+
 def test_usr1_does_no_harm(directory: Path) -> None:
     with running(directory, PLAIN) as netd:
         netd.process.send_signal(signal.SIGUSR1)
