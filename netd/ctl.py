@@ -59,10 +59,10 @@ def main(socket: str | None) -> None:
 
 
 @main.command()
-@click.argument("file", type=click.Path(path_type=Path), default="/etc/netd/netd.toml")
+@click.argument("file", type=click.Path(path_type=Path, readable=False), default="/etc/netd/netd.toml")
 @click.option("--show", is_flag=True, help="Print every setting as it would be in force, secrets hidden.")
 def check(file: Path, *, show: bool) -> None:
-    """Check a configuration FILE: every mistake on a line of its own.
+    """Check a configuration FILE, and the files that it names: every mistake on a line of its own.
 
     Exit status 0 when there is none, else 78.
     """
@@ -77,7 +77,12 @@ def check(file: Path, *, show: bool) -> None:
 
         if mistakes := check_endpoints(config):
             _refuse(mistakes)
-    for warning in config.warnings:
+    from netd.files import examine
+
+    mistakes, doubts = examine(config)
+    if mistakes:
+        _refuse(mistakes)
+    for warning in (*config.warnings, *doubts):
         click.echo(f"warning: {warning}", err=True)
     if show:
         from netd.effective import as_toml, effective

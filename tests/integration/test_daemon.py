@@ -53,6 +53,51 @@ def test_netdctl_check_says_the_same(directory: Path) -> None:
     assert done.stdout == f"{config}: good: echo.plain\n"
 
 
+@pytest.mark.parametrize(
+    ("tables", "said"),
+    [
+        ('[cache.main]\nlisten_redis = "127.0.0.1:0"\nstore_file = "none"', "cache.main.store: {}/none: No such file"),
+        (
+            f'{PLAIN}tls = {{certificate = "none", private_key_file = "junk"}}',
+            "echo.plain.tls.certificate: {}/none: No such",
+        ),
+        (
+            f'{PLAIN}tls = {{certificate = "junk", private_key_file = "junk"}}',
+            "echo.plain.tls.certificate: {}/junk: holds no",
+        ),
+        (
+            '[ssh.a]\nlisten = "127.0.0.1:0"\nusers.me.password_hash_file = "none"\npassword_auth = true',
+            "ssh.a.users.me.password_hash: {}/none: No such file",
+        ),
+    ],
+)
+def test_netdctl_check_looks_at_the_files_that_are_named(directory: Path, tables: str, said: str) -> None:
+    (directory / "junk").write_text("junk")
+    config = directory / "netd.toml"
+    config.write_text(tables)
+    done = subprocess.run([NETDCTL, "check", config], capture_output=True, text=True, check=False)
+    assert done.stderr.startswith(f"{config}: {said.format(directory)}")
+    assert (done.returncode, done.stdout) == (78, "")
+
+
+def test_what_netdctl_check_cannot_see_is_no_mistake(directory: Path) -> None:
+    config = directory / "netd.toml"
+    config.write_text(
+        '[cache.main]\nlisten_redis = "127.0.0.1:0"\nstore_file = "$CREDENTIALS_DIRECTORY/secret_redis"\n'
+    )
+    done = subprocess.run([NETDCTL, "check", config], capture_output=True, text=True, check=True)
+    assert done.stderr == (
+        f"warning: {config}: cache.main.store: $CREDENTIALS_DIRECTORY/secret_redis: "
+        "is there for the daemon under systemd only\n"
+    )
+    assert done.stdout == f"{config}: good: cache.main\n"
+
+
+def test_a_configuration_that_may_not_be_read_exits_78(directory: Path) -> None:
+    done = subprocess.run([NETDCTL, "check", directory], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (78, f"{directory}: cannot be read: Is a directory\n")
+
+
 def test_a_port_in_use_exits_75_and_says_how_to_find_who_has_it(directory: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
