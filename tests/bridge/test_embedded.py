@@ -11,7 +11,7 @@ from netd.bridge.broker import Outcome
 from netd.bridge.embedded import EmbeddedBroker
 from netd.bridge.queuerows import StoredBlock
 from netd.bridge.spool import Spool
-from netd.bridge.spoolfile import SpoolFile
+from netd.bridge.spoolfile import SpoolFailed, SpoolFile
 from netd.bridge.thread import SpoolThread
 from tests.bridge.broker_contract import (
     BrokerContract,
@@ -127,6 +127,39 @@ async def test_a_queue_knows_its_length_after_a_restart(arena: EmbeddedArena) ->
         sending = Sending(broker, route("small"))
         sending.next = 3
         assert await sending.outcome(sending.send(b"c")) == [Outcome.REFUSED]
+
+
+@pytest.mark.parametrize("settled", [5, "1", b"\1", b"\1\0\0\0", b"\1\7\0"])
+@on_the_reactor
+async def test_a_block_of_which_the_disk_has_forgotten_what_was_settled_is_delivered_again_and_whole(
+    arena: EmbeddedArena, settled: object
+) -> None:
+    async with started(arena) as broker:
+        sending, receiving = Sending(broker, route()), Receiving(broker, "work")
+        await sending.outcome(sending.send(b"a", b"b", b"c"))
+        await receiving.received(3)
+        receiving.acknowledge(receiving.deliveries[0])
+    file = SpoolFile(arena.path)
+    file.db.execute("UPDATE progress SET settled = ?", (settled,))
+    file.close()
+    async with again(arena) as broker:
+        queue = broker.queue(b"work")
+        assert queue is not None
+        assert queue.length == 3
+        receiving = Receiving(broker, "work")
+        assert await receiving.received(3) == [b"a", b"b", b"c"]
+        receiving.acknowledge(receiving.deliveries[-1], all_up_to=True)
+        assert queue.length == 0
+
+
+@pytest.mark.parametrize("column", ["name", "taken", "following"])
+def test_a_queue_with_values_of_other_kinds_is_told_as_damage(tmp_path: Path, column: str) -> None:
+    file = SpoolFile(tmp_path / "a.spool")
+    queuerows.open_queues(file, ["work"])
+    file.db.execute(f"UPDATE queue SET {column} = ?", (b"x",))
+    with pytest.raises(SpoolFailed, match="damaged"):
+        queuerows.read_queues(file)
+    file.close()
 
 
 @on_the_reactor
