@@ -1,8 +1,9 @@
 """The embedded broker: durable queues in the spool's database, for a machine without RabbitMQ.
 
 The queues that the ports of the configuration name exist; a message for another is returned. A message is confirmed
-once it is committed in its queue. Consumers of a queue compete, a message each in turn. What a consumer has settled is
-noted on disk within a moment, not at once: after a crash the last messages may be delivered again.
+once it is committed in its queue. Consumers of a queue compete, a message each in turn. What a consumer was given, and
+what it has settled, is noted on disk within a moment, and when netd stops, but not at once: after a crash the last
+messages may be delivered again, as if for the first time. How often one was given back is known until netd ends.
 
 Of a subscribe port's `declare.arguments` it knows those of RabbitMQ that fit: x-max-length (a full queue refuses; the
 lane tries again, and lines wait in the spool) and x-delivery-limit (a message that was given back so often becomes a
@@ -100,7 +101,7 @@ class _Queue:
         """Bytes of the blocks that are loaded and not delivered to their end."""
         self._returned: deque[tuple[_Loaded, int]] = deque()
         self._subscriptions: deque[_Subscription] = deque()
-        self._taken = row.taken
+        self._taken = self._noted = row.taken
         self._touched: dict[int, _Loaded] = {}
         self._finished: list[int] = []
         self._noting = False
@@ -169,6 +170,8 @@ class _Queue:
             idle = 0
         else:
             self.serve()
+        if self._taken != self._noted:
+            self._note()
         for subscription in list(self._subscriptions):
             subscription.deliver()
         self._read()
@@ -288,8 +291,9 @@ class _Queue:
             self._spool.write(_Note(self), within=RELEASE_DELAY)
 
     def note(self) -> Work:
-        """What of the queue has been settled since the last time."""
+        """What of the queue has been delivered and settled since the last time."""
         self._noting = False
+        self._noted = self._taken
         touched = {position: bytes(loaded.settled) for position, loaded in self._touched.items()}
         finished = self._finished
         self._touched = {}
@@ -298,7 +302,7 @@ class _Queue:
 
 
 class _Note:
-    """What of a queue is settled by the time of the commit."""
+    """What of a queue is delivered and settled by the time of the commit."""
 
     grows = False
     size = 0

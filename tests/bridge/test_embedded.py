@@ -1,5 +1,6 @@
 """The contract of brokers on the embedded one, and what it keeps over a restart."""
 
+import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.bridge.broker_contract import (
     Receiving,
     Sending,
     Stored,
+    eventually,
     on_the_reactor,
     reactor,
     route,
@@ -46,6 +48,10 @@ class OwnSpool(EmbeddedBroker):
     async def stop(self) -> None:
         await super().stop()
         await self.spool.close()
+
+    async def has_noted(self) -> bool:
+        """Whether the disk knows that something was delivered."""
+        return any(row.taken for row in await self.spool.read(queuerows.read_queues))
 
 
 class EmbeddedArena:
@@ -113,6 +119,37 @@ async def test_messages_are_there_after_a_restart_and_settled_ones_are_not(arena
         sending.next = 11
         sending.send(b"new")
         assert (await receiving.received(9))[-1] == b"new"
+
+
+@on_the_reactor
+async def test_what_nobody_had_answered_when_netd_stopped_comes_again_as_redelivered(arena: EmbeddedArena) -> None:
+    async with started(arena) as broker:
+        sending, receiving = Sending(broker, route()), Receiving(broker, "work", prefetch=2)
+        await sending.outcome(sending.send(b"a", b"b", b"c"))
+        await receiving.received(2)
+    async with again(arena) as broker:
+        receiving = Receiving(broker, "work")
+        await receiving.received(3)
+        assert [each.redelivered for each in receiving.deliveries] == [True, True, False]
+        assert [each.details().deliveries for each in receiving.deliveries] == [2, 2, 1]
+
+
+@on_the_reactor
+async def test_what_was_delivered_a_moment_before_a_crash_comes_again_as_redelivered(
+    arena: EmbeddedArena, tmp_path: Path
+) -> None:
+    after = EmbeddedArena(tmp_path / "after.spool", arena.thread)
+    async with again(arena) as broker:
+        sending, receiving = Sending(broker, route()), Receiving(broker, "work", prefetch=1)
+        await sending.outcome(sending.send(b"a", b"b"))
+        await receiving.received(1)
+        await eventually(broker.has_noted)
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{arena.path}{suffix}", f"{after.path}{suffix}")
+    async with again(after) as broker:
+        receiving = Receiving(broker, "work")
+        await receiving.received(2)
+        assert [each.redelivered for each in receiving.deliveries] == [True, False]
 
 
 @on_the_reactor
