@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 
 from netd.bridge import queuerows
 from netd.bridge.broker import BrokerState, Consumer, Declaration, Outcome, Sender
+from netd.bridge.burials import Burials
 from netd.bridge.messages import ID_HEADER, PEER_HEADER, Block, Delivery, Details, Extra, Route
 from netd.bridge.queuerows import DamagedBlock, QueueRow, StoredBlock
 from netd.bridge.spool import RELEASE_DELAY, Plain, Spool
@@ -87,7 +88,7 @@ class _Delivered:
 class _Queue:
     """One queue: what of it is in memory, and who consumes it."""
 
-    def __init__(self, row: QueueRow, spool: Spool, clock: IReactorTime, arguments: Mapping[str, object]) -> None:
+    def __init__(self, row: QueueRow, spool: Spool, clock: IReactorTime, service: str) -> None:
         self.row = row
         self.length = row.length
         """Messages that are not settled, those that are about to be committed too."""
@@ -107,12 +108,17 @@ class _Queue:
         self._noting = False
         self._serving = False
         self._reading = False
-        self.heed(arguments)
+        self._burials = Burials(clock, f"queue {row.name}", service)
+        self.heed({})
 
     def heed(self, arguments: Mapping[str, object]) -> None:
         """Its bounds from now on."""
         self.most = int(str(arguments.get(MAX_LENGTH, 0)))
         self._limit = int(str(arguments.get(DELIVERY_LIMIT, 0)))
+
+    def stop(self) -> None:
+        """Say what has not been said."""
+        self._burials.stop()
 
     # --- in
 
@@ -270,6 +276,7 @@ class _Queue:
             block.bodies[index],
         )
         self._spool.write(Plain(partial(SpoolFile.bury, letters=[letter])), within=RELEASE_DELAY)
+        self._burials.happened(1, reason)
         self.settle(loaded, index)
 
     def _bury_damaged(self, damaged: DamagedBlock) -> None:
@@ -418,8 +425,11 @@ class _Outlet:
 class EmbeddedBroker:
     """Queues by name. The spool is open before `start`, and is closed after `stop`."""
 
-    def __init__(self, queues: Mapping[str, Mapping[str, object]], spool: Spool, clock: IReactorTime) -> None:
+    def __init__(
+        self, queues: Mapping[str, Mapping[str, object]], spool: Spool, clock: IReactorTime, service: str = ""
+    ) -> None:
         self.clock = clock
+        self._service = service
         self._wanted = queues
         self._spool = spool
         self._queues: dict[bytes, _Queue] = {}
@@ -440,13 +450,15 @@ class EmbeddedBroker:
 
         def commit() -> None:
             for row in rows:
-                self._queues[row.name.encode()] = _Queue(row, self._spool, self.clock, {})
+                self._queues[row.name.encode()] = _Queue(row, self._spool, self.clock, self._service)
             for name, arguments in queues.items():
                 self._queues[name.encode()].heed(arguments)
 
         return commit
 
     async def stop(self) -> None:
+        for queue in self._queues.values():
+            queue.stop()
         self._queues.clear()
 
     def outlet(self, route: Route, sender: Sender) -> _Outlet:  # noqa: ARG002 - the interface says so

@@ -25,6 +25,7 @@ from tests.bridge.broker_contract import (
     route,
     started,
 )
+from tests.bridge.workbench import warnings
 
 QUEUES: Mapping[str, Mapping[str, object]] = {
     "work": {},
@@ -201,6 +202,14 @@ def test_a_queue_with_values_of_other_kinds_is_told_as_damage(tmp_path: Path, co
 
 @on_the_reactor
 async def test_a_message_given_back_too_often_becomes_a_dead_letter(arena: EmbeddedArena) -> None:
+    with warnings() as told:
+        await _give_back_too_often(arena)
+    (line,) = told
+    assert line.startswith("1 message(s) of queue limited became dead letters, see `bridge dead list`; the first: ")
+    assert "poison" not in line
+
+
+async def _give_back_too_often(arena: EmbeddedArena) -> None:
     async with again(arena) as broker:
         sending, receiving = Sending(broker, route("limited")), Receiving(broker, "limited")
         sending.send(b"poison")
