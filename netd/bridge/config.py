@@ -208,7 +208,7 @@ class SubscribeSettings(Settings):
     ack_timeout: Duration = 30.0
     """Without any progress for this long, a client's messages go back to the queue. 0: never."""
     declare: Literal[False] | DeclareSettings = False
-    """false: the queue is the broker's, and must be there; a table: it is made if it is not there."""
+    """false: the queue is the broker's, and must be there; a table: who subscribes makes it if it is not there."""
 
 
 class BridgeSettings(ListenerSettings):
