@@ -273,7 +273,7 @@ class BridgeService(Service):
             return self.spool.problem
         state = self.broker.state if self.broker is not None else BrokerState("away", "not started")
         if state.state != "up":
-            return f"{state.name}: {state.state}: {state.reason}"
+            return ": ".join(filter(None, (state.name, state.state, state.reason)))
         problems = [f"{lane.row.route.port}: {lane.problem}" for lane in self.lanes if lane.problem and lane.backlog]
         return problems[0] if problems else ""
 
