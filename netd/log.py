@@ -195,9 +195,9 @@ class Repeated:
         self._pending = 0
         self._timer: IDelayedCall | None = None
 
-    def happened(self) -> None:
-        """Count one more, and report it now if none was reported within the interval."""
-        self._pending += 1
+    def happened(self, count: int = 1) -> None:
+        """Count one more, or several, and report them now if none was reported within the interval."""
+        self._pending += count
         if self._timer is None:
             self._flush()
 

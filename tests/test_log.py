@@ -137,4 +137,7 @@ def test_a_nuisance_is_reported_at_once_and_then_once_a_second() -> None:
     nuisance.happened()
     nuisance.stop()
     assert reports == [1, 4, 1, 1, 1]
+    nuisance.happened(2000)
+    assert reports[-1] == 2000
+    nuisance.stop()
     assert not clock.getDelayedCalls()

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
 
@@ -50,9 +50,10 @@ class BrokerAddress:
     vhost: str = "/"
 
     def __str__(self) -> str:
-        """As a URL without its password."""
+        """As a URL without its password, otherwise as the configuration takes it."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'amqps' if self.tls else 'amqp'}://{self.user}@{host}:{self.port}/{self.vhost}"
+        user, vhost = quote(self.user, safe=""), quote(self.vhost, safe="")
+        return f"{'amqps' if self.tls else 'amqp'}://{user}@{host}:{self.port}/{vhost}"
 
 
 def parse_brokers(text: str) -> tuple[BrokerAddress, ...]:
@@ -208,7 +209,7 @@ class SubscribeSettings(Settings):
     ack_timeout: Duration = 30.0
     """Without any progress for this long, a client's messages go back to the queue. 0: never."""
     declare: Literal[False] | DeclareSettings = False
-    """false: the queue is the broker's, and must be there; a table: it is made if it is not there."""
+    """false: the queue is the broker's, and must be there; a table: who subscribes makes it if it is not there."""
 
 
 class BridgeSettings(ListenerSettings):

@@ -27,9 +27,12 @@ SHOWN_ERRORS = 20
 
 @click.command()
 @click.argument("address", metavar="HOST:PORT")
-@click.option("--key", help="The routing key of every line, for a port with framing = key-tab.")
+@click.option("--key", help="The routing key of every line, for a port with framing = key-tab only.")
 def send(address: str, key: str | None) -> None:
     """Send standard input to a publish port, a message a line, and wait until every line is answered.
+
+    --key sends the key and a tab before each line, and no port says what its framing is: with framing = raw they become
+    part of the body.
 
     Exit status 0 when every line was taken, 1 when some were refused, 69 when the bridge could not be reached or went
     away before it had answered for all.

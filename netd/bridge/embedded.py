@@ -1,8 +1,9 @@
 """The embedded broker: durable queues in the spool's database, for a machine without RabbitMQ.
 
 The queues that the ports of the configuration name exist; a message for another is returned. A message is confirmed
-once it is committed in its queue. Consumers of a queue compete, a message each in turn. What a consumer has settled is
-noted on disk within a moment, not at once: after a crash the last messages may be delivered again.
+once it is committed in its queue. Consumers of a queue compete, a message each in turn. What a consumer was given, and
+what it has settled, is noted on disk within a moment, and when netd stops, but not at once: after a crash the last
+messages may be delivered again, as if for the first time. How often one was given back is known until netd ends.
 
 Of a subscribe port's `declare.arguments` it knows those of RabbitMQ that fit: x-max-length (a full queue refuses; the
 lane tries again, and lines wait in the spool) and x-delivery-limit (a message that was given back so often becomes a
@@ -21,6 +22,7 @@ from twisted.python.failure import Failure
 
 from netd.bridge import queuerows
 from netd.bridge.broker import BrokerState, Consumer, Declaration, Outcome, Sender
+from netd.bridge.burials import Burials
 from netd.bridge.messages import ID_HEADER, PEER_HEADER, Block, Delivery, Details, Extra, Route
 from netd.bridge.queuerows import DamagedBlock, QueueRow, StoredBlock
 from netd.bridge.spool import RELEASE_DELAY, Plain, Spool
@@ -86,7 +88,7 @@ class _Delivered:
 class _Queue:
     """One queue: what of it is in memory, and who consumes it."""
 
-    def __init__(self, row: QueueRow, spool: Spool, clock: IReactorTime, arguments: Mapping[str, object]) -> None:
+    def __init__(self, row: QueueRow, spool: Spool, clock: IReactorTime, service: str) -> None:
         self.row = row
         self.length = row.length
         """Messages that are not settled, those that are about to be committed too."""
@@ -100,18 +102,23 @@ class _Queue:
         """Bytes of the blocks that are loaded and not delivered to their end."""
         self._returned: deque[tuple[_Loaded, int]] = deque()
         self._subscriptions: deque[_Subscription] = deque()
-        self._taken = row.taken
+        self._taken = self._noted = row.taken
         self._touched: dict[int, _Loaded] = {}
         self._finished: list[int] = []
         self._noting = False
         self._serving = False
         self._reading = False
-        self.heed(arguments)
+        self._burials = Burials(clock, f"queue {row.name}", service)
+        self.heed({})
 
     def heed(self, arguments: Mapping[str, object]) -> None:
         """Its bounds from now on."""
         self.most = int(str(arguments.get(MAX_LENGTH, 0)))
         self._limit = int(str(arguments.get(DELIVERY_LIMIT, 0)))
+
+    def stop(self) -> None:
+        """Say what has not been said."""
+        self._burials.stop()
 
     # --- in
 
@@ -169,6 +176,8 @@ class _Queue:
             idle = 0
         else:
             self.serve()
+        if self._taken != self._noted:
+            self._note()
         for subscription in list(self._subscriptions):
             subscription.deliver()
         self._read()
@@ -267,6 +276,7 @@ class _Queue:
             block.bodies[index],
         )
         self._spool.write(Plain(partial(SpoolFile.bury, letters=[letter])), within=RELEASE_DELAY)
+        self._burials.happened(1, reason)
         self.settle(loaded, index)
 
     def _bury_damaged(self, damaged: DamagedBlock) -> None:
@@ -288,8 +298,9 @@ class _Queue:
             self._spool.write(_Note(self), within=RELEASE_DELAY)
 
     def note(self) -> Work:
-        """What of the queue has been settled since the last time."""
+        """What of the queue has been delivered and settled since the last time."""
         self._noting = False
+        self._noted = self._taken
         touched = {position: bytes(loaded.settled) for position, loaded in self._touched.items()}
         finished = self._finished
         self._touched = {}
@@ -298,7 +309,7 @@ class _Queue:
 
 
 class _Note:
-    """What of a queue is settled by the time of the commit."""
+    """What of a queue is delivered and settled by the time of the commit."""
 
     grows = False
     size = 0
@@ -414,8 +425,11 @@ class _Outlet:
 class EmbeddedBroker:
     """Queues by name. The spool is open before `start`, and is closed after `stop`."""
 
-    def __init__(self, queues: Mapping[str, Mapping[str, object]], spool: Spool, clock: IReactorTime) -> None:
+    def __init__(
+        self, queues: Mapping[str, Mapping[str, object]], spool: Spool, clock: IReactorTime, service: str = ""
+    ) -> None:
         self.clock = clock
+        self._service = service
         self._wanted = queues
         self._spool = spool
         self._queues: dict[bytes, _Queue] = {}
@@ -436,13 +450,15 @@ class EmbeddedBroker:
 
         def commit() -> None:
             for row in rows:
-                self._queues[row.name.encode()] = _Queue(row, self._spool, self.clock, {})
+                self._queues[row.name.encode()] = _Queue(row, self._spool, self.clock, self._service)
             for name, arguments in queues.items():
                 self._queues[name.encode()].heed(arguments)
 
         return commit
 
     async def stop(self) -> None:
+        for queue in self._queues.values():
+            queue.stop()
         self._queues.clear()
 
     def outlet(self, route: Route, sender: Sender) -> _Outlet:  # noqa: ARG002 - the interface says so

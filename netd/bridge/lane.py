@@ -32,6 +32,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from netd.bridge.broker import Broker, Outcome, Outlet
+from netd.bridge.burials import Burials
 from netd.bridge.lines import Received
 from netd.bridge.messages import Block, Extra
 from netd.bridge.shares import Client, Share, Shares
@@ -122,6 +123,7 @@ class Lane:
         *,
         wall: Callable[[], float] = time.time,
         confirm_seconds: Histogram | None = None,
+        service: str = "",
     ) -> None:
         self.row = row
         self.confirm_seconds = confirm_seconds or Histogram(CONFIRM_SECONDS)
@@ -149,6 +151,7 @@ class Lane:
         self._outlet: Outlet | None = None
         self._reading = False
         self._letters: list[DeadLetter] = []
+        self._burials = Burials(clock, f"port {row.route.port}", service)
         self._ends: _Ends | None = None
         self._timer: IDelayedCall | None = None
         self._back_off = BACK_OFF
@@ -241,6 +244,7 @@ class Lane:
         """A line that will never have its end: a dead letter at once."""
         letter = self._letter(f"{self.row.origin}{CUT}{token_hex(8)}", int(self._wall()), body, reason)
         self._spool.write(Plain(lambda file: file.bury([letter]), grows=True, size=len(body) + OVERHEAD))
+        self._burials.happened(1, reason)
 
     def _letter(self, netd_id: str, accepted: int, body: bytes, reason: str) -> DeadLetter:
         key = self.row.route.routing_key.encode()
@@ -307,6 +311,7 @@ class Lane:
         if self._outlet is not None:
             self._outlet.close()
             self._outlet = None
+        self._burials.stop()
 
     def _pump(self) -> None:
         """Give the outlet as much as may be on its way."""
@@ -406,6 +411,7 @@ class Lane:
             case Outcome.RETURNED:
                 self.returned += count
                 self._bury(pieces, reason)
+                self._burials.happened(count, reason)
                 self._end(pieces)
             case Outcome.REFUSED:
                 self.refused += count

@@ -97,6 +97,7 @@ class Link:
 
     def start(self) -> None:
         """Begin to connect."""
+        self._broker = next(map(str, self._addresses()), "")
         self._keeping = Deferred.fromCoroutine(self._keep())
         self._keeping.addErrback(self._stopped)
 

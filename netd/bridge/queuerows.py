@@ -79,9 +79,19 @@ def _read_queues(file: SpoolFile) -> Iterator[QueueRow]:
         (length,) = file.db.execute(summed, ends).fetchone()
         newest = "SELECT place - ? + count FROM queued WHERE place >= ? AND place < ? ORDER BY place DESC LIMIT 1"
         (after,) = file.db.execute(newest, (ends[0], *ends)).fetchone() or (0,)
-        settled = "SELECT settled FROM progress WHERE place >= ? AND place < ?"
-        length -= sum(flags.count(1) for (flags,) in file.db.execute(settled, ends))
-        yield QueueRow(queue, name, taken, max(following, after), length)
+        settled = "SELECT settled, count FROM progress JOIN queued USING (place) WHERE place >= ? AND place < ?"
+        length -= sum(_flags(*row).count(1) for row in file.db.execute(settled, ends))
+        row = QueueRow(queue, name, taken, max(following, after), length)
+        if not (isinstance(name, str) and all(isinstance(number, int) for number in (taken, row.next, length))):
+            raise ValueError("a queue that is none")
+        yield row
+
+
+def _flags(settled: object, count: object) -> bytes:
+    """What of a block is settled; where that cannot be told nothing is, and all of it is delivered again."""
+    if isinstance(settled, bytes) and len(settled) == count and not settled.strip(b"\0\1"):
+        return settled
+    return b""
 
 
 def append(file: SpoolFile, queue: int, position: int, block: Block) -> None:
@@ -123,7 +133,7 @@ def read(file: SpoolFile, queue: QueueRow, position: int, most: int) -> list[Sto
                 if blocks.checksum(at, first, count, accepted, data) != check:
                     raise BadBlock("the checksum is wrong")
                 block = blocks.decode(route, origin, first, accepted, data)
-                found.append(StoredBlock(start, block, flags or b""))
+                found.append(StoredBlock(start, block, _flags(flags, len(block))))
             except BadBlock as error:
                 found.append(_damaged(start, row, str(error)))
             size += len(data) if isinstance(data, bytes) else 0

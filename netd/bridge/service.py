@@ -172,11 +172,11 @@ class BridgeService(Service):
         return lane
 
     def _make_lane(self, row: LaneRow) -> Lane:
-        return Lane(row, self.spool, self.runtime.reactor, confirm_seconds=self._confirm_seconds)
+        return Lane(row, self.spool, self.runtime.reactor, confirm_seconds=self._confirm_seconds, service=self.key)
 
     def _make_broker(self) -> Broker:
         if self.settings.embedded:
-            return EmbeddedBroker(self.settings.queues(), self.spool, self.runtime.reactor)
+            return EmbeddedBroker(self.settings.queues(), self.spool, self.runtime.reactor, self.key)
         from netd.bridge.rabbit import RabbitBroker  # noqa: PLC0415 - pika takes a while to import
 
         return RabbitBroker(self.settings, self.runtime, self.key)
@@ -273,7 +273,7 @@ class BridgeService(Service):
             return self.spool.problem
         state = self.broker.state if self.broker is not None else BrokerState("away", "not started")
         if state.state != "up":
-            return f"{state.name}: {state.state}: {state.reason}"
+            return ": ".join(filter(None, (state.name, state.state, state.reason)))
         problems = [f"{lane.row.route.port}: {lane.problem}" for lane in self.lanes if lane.problem and lane.backlog]
         return problems[0] if problems else ""
 

@@ -124,10 +124,11 @@ def _status_parts(document: Mapping[str, Any]) -> list[Part]:
     broker = document["broker"]
     style = {"up": "good", "blocked": "warn"}.get(broker["state"], "bad")
     limit = f" of {show_bytes(document['spool_limit'])}" if document["spool_limit"] else ""
+    name = f"{broker['name']} " if broker["name"] else ""
     reason = f": {broker['reason']}" if broker["reason"] else ""
     head: list[Part] = [
         Line([Cell(document["name"], "name")]),
-        Line([Cell("broker  ", "dim"), Cell(f"{broker['name']} {broker['state']}{reason}", style)], indent=2),  # type: ignore[arg-type]  # one of its styles
+        Line([Cell("broker  ", "dim"), Cell(f"{name}{broker['state']}{reason}", style)], indent=2),  # type: ignore[arg-type]  # one of its styles
         Line(
             [
                 Cell("spool   ", "dim"),

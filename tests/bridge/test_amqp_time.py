@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.python.failure import Failure
 
-from netd.bridge.broker import Broker, Outcome
+from netd.bridge.broker import Broker, BrokerState, Outcome
 from netd.bridge.frames import BASIC_DELIVER
 from netd.bridge.messages import Block
 from netd.bridge.rabbit import CHANNELS, RabbitBroker
@@ -200,6 +200,10 @@ def test_every_message_is_published_persistent_mandatory_and_with_its_id(scene: 
 
 
 # --- connecting again
+
+
+def test_a_broker_that_was_not_tried_yet_is_shown_by_its_address(scene: Scene) -> None:
+    assert scene.broker.state == BrokerState("away", "not connected yet", "amqp://guest@127.0.0.1:5672/%2F")
 
 
 def test_a_host_that_swallows_packets_is_given_up_after_ten_seconds(scene: Scene) -> None:

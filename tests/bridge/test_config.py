@@ -41,6 +41,21 @@ def test_brokers_are_a_url_or_several_with_the_usual_defaults() -> None:
     assert "secret" not in repr(parse_brokers("amqp://u:secret@h"))
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("amqp://h:5999", "amqp://guest@h:5999/%2F"),
+        ("amqp://h:5999/%2F", "amqp://guest@h:5999/%2F"),
+        ("amqps://u%40x:p%2Fw@[::1]/v%2Fh%20%C3%A9", "amqps://u%40x@[::1]:5671/v%2Fh%20%C3%A9"),
+    ],
+)
+def test_a_broker_is_shown_as_the_configuration_takes_it(url: str, shown: str) -> None:
+    (broker,) = parse_brokers(url)
+    assert str(broker) == shown
+    (again,) = parse_brokers(shown)
+    assert (again.user, again.host, again.port, again.vhost) == (broker.user, broker.host, broker.port, broker.vhost)
+
+
 @pytest.mark.parametrize("password", ["s3cr3t/x", "s3cr3t#x", "s3cr3t?x", "[s3cr3t", "s3cr3t:x/y", "s3cr3t/@"])
 def test_a_mistake_in_a_url_never_shows_the_password(password: str) -> None:
     said = mistake(f'broker = "amqp://user:{password}@rabbit:port"\n' + PUBLISH)

@@ -1,5 +1,6 @@
 """The contract of brokers on the embedded one, and what it keeps over a restart."""
 
+import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,18 +12,20 @@ from netd.bridge.broker import Outcome
 from netd.bridge.embedded import EmbeddedBroker
 from netd.bridge.queuerows import StoredBlock
 from netd.bridge.spool import Spool
-from netd.bridge.spoolfile import SpoolFile
+from netd.bridge.spoolfile import SpoolFailed, SpoolFile
 from netd.bridge.thread import SpoolThread
 from tests.bridge.broker_contract import (
     BrokerContract,
     Receiving,
     Sending,
     Stored,
+    eventually,
     on_the_reactor,
     reactor,
     route,
     started,
 )
+from tests.bridge.workbench import warnings
 
 QUEUES: Mapping[str, Mapping[str, object]] = {
     "work": {},
@@ -46,6 +49,10 @@ class OwnSpool(EmbeddedBroker):
     async def stop(self) -> None:
         await super().stop()
         await self.spool.close()
+
+    async def has_noted(self) -> bool:
+        """Whether the disk knows that something was delivered."""
+        return any(row.taken for row in await self.spool.read(queuerows.read_queues))
 
 
 class EmbeddedArena:
@@ -116,6 +123,37 @@ async def test_messages_are_there_after_a_restart_and_settled_ones_are_not(arena
 
 
 @on_the_reactor
+async def test_what_nobody_had_answered_when_netd_stopped_comes_again_as_redelivered(arena: EmbeddedArena) -> None:
+    async with started(arena) as broker:
+        sending, receiving = Sending(broker, route()), Receiving(broker, "work", prefetch=2)
+        await sending.outcome(sending.send(b"a", b"b", b"c"))
+        await receiving.received(2)
+    async with again(arena) as broker:
+        receiving = Receiving(broker, "work")
+        await receiving.received(3)
+        assert [each.redelivered for each in receiving.deliveries] == [True, True, False]
+        assert [each.details().deliveries for each in receiving.deliveries] == [2, 2, 1]
+
+
+@on_the_reactor
+async def test_what_was_delivered_a_moment_before_a_crash_comes_again_as_redelivered(
+    arena: EmbeddedArena, tmp_path: Path
+) -> None:
+    after = EmbeddedArena(tmp_path / "after.spool", arena.thread)
+    async with again(arena) as broker:
+        sending, receiving = Sending(broker, route()), Receiving(broker, "work", prefetch=1)
+        await sending.outcome(sending.send(b"a", b"b"))
+        await receiving.received(1)
+        await eventually(broker.has_noted)
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{arena.path}{suffix}", f"{after.path}{suffix}")
+    async with again(after) as broker:
+        receiving = Receiving(broker, "work")
+        await receiving.received(2)
+        assert [each.redelivered for each in receiving.deliveries] == [True, False]
+
+
+@on_the_reactor
 async def test_a_queue_knows_its_length_after_a_restart(arena: EmbeddedArena) -> None:
     async with started(arena) as broker:
         sending = Sending(broker, route("small"))
@@ -129,8 +167,49 @@ async def test_a_queue_knows_its_length_after_a_restart(arena: EmbeddedArena) ->
         assert await sending.outcome(sending.send(b"c")) == [Outcome.REFUSED]
 
 
+@pytest.mark.parametrize("settled", [5, "1", b"\1", b"\1\0\0\0", b"\1\7\0"])
+@on_the_reactor
+async def test_a_block_of_which_the_disk_has_forgotten_what_was_settled_is_delivered_again_and_whole(
+    arena: EmbeddedArena, settled: object
+) -> None:
+    async with started(arena) as broker:
+        sending, receiving = Sending(broker, route()), Receiving(broker, "work")
+        await sending.outcome(sending.send(b"a", b"b", b"c"))
+        await receiving.received(3)
+        receiving.acknowledge(receiving.deliveries[0])
+    file = SpoolFile(arena.path)
+    file.db.execute("UPDATE progress SET settled = ?", (settled,))
+    file.close()
+    async with again(arena) as broker:
+        queue = broker.queue(b"work")
+        assert queue is not None
+        assert queue.length == 3
+        receiving = Receiving(broker, "work")
+        assert await receiving.received(3) == [b"a", b"b", b"c"]
+        receiving.acknowledge(receiving.deliveries[-1], all_up_to=True)
+        assert queue.length == 0
+
+
+@pytest.mark.parametrize("column", ["name", "taken", "following"])
+def test_a_queue_with_values_of_other_kinds_is_told_as_damage(tmp_path: Path, column: str) -> None:
+    file = SpoolFile(tmp_path / "a.spool")
+    queuerows.open_queues(file, ["work"])
+    file.db.execute(f"UPDATE queue SET {column} = ?", (b"x",))
+    with pytest.raises(SpoolFailed, match="damaged"):
+        queuerows.read_queues(file)
+    file.close()
+
+
 @on_the_reactor
 async def test_a_message_given_back_too_often_becomes_a_dead_letter(arena: EmbeddedArena) -> None:
+    with warnings() as told:
+        await _give_back_too_often(arena)
+    (line,) = told
+    assert line.startswith("1 message(s) of queue limited became dead letters, see `bridge dead list`; the first: ")
+    assert "poison" not in line
+
+
+async def _give_back_too_often(arena: EmbeddedArena) -> None:
     async with again(arena) as broker:
         sending, receiving = Sending(broker, route("limited")), Receiving(broker, "limited")
         sending.send(b"poison")

@@ -8,7 +8,7 @@ import pytest
 from netd.bridge import lane as lane_module
 from netd.bridge.broker import Outcome
 from netd.bridge.spoolfile import SpoolFailed
-from tests.bridge.workbench import Teller, Workbench
+from tests.bridge.workbench import Teller, Workbench, warnings
 
 Bench = Callable[..., Workbench]
 
@@ -78,6 +78,24 @@ def test_a_returned_message_becomes_a_dead_letter_in_the_same_commit_that_releas
     (letter,) = one.dead()
     assert (letter.body, letter.reason, letter.attempts, letter.key) == (b"a", "312 NO_ROUTE", 1, b"work")
     assert one.rows() == 0
+
+
+def test_the_log_tells_of_dead_letters_once_a_second_how_many_and_why(bench: Bench) -> None:
+    one = bench()
+    one.send(*[b"body%d" % number for number in range(10)])
+    one.finish()
+    with warnings() as told:
+        one.wire.settle(1, 2, Outcome.RETURNED, "312 NO_ROUTE")
+        one.wire.settle(3, 9, Outcome.RETURNED, "404 NOT_FOUND")
+        one.lane.bury_cut_line(b"body10", "cut off")
+        assert len(told) == 1
+        one.finish(1)
+        one.wire.settle(10, 10, Outcome.RETURNED, "312 NO_ROUTE")
+        one.lane.close()
+    assert told == [
+        f"{count} message(s) of port lines became dead letters, see `bridge dead list`; the first: {reason}"
+        for count, reason in ((2, "312 NO_ROUTE"), (8, "404 NOT_FOUND"), (1, "312 NO_ROUTE"))
+    ]
 
 
 def test_a_lost_range_goes_out_again_in_order_with_the_same_ids_and_before_anything_new(bench: Bench) -> None:

@@ -54,6 +54,14 @@ def test_status_shows_where_messages_are(served: Served) -> None:
     assert document["publish"][0]["returned"] == 1
 
 
+def test_status_of_a_bridge_that_has_stopped_names_no_broker_and_leaves_no_gap(tmp_path: Path) -> None:
+    served = Served(tmp_path)
+    served.stop()
+    lines = [line.strip() for line in run(served, "bridge status").splitlines()]
+    assert "broker  away: not started" in lines
+    assert "problem away: not started" in lines
+
+
 def test_dead_letters_are_listed_shown_tried_again_and_dropped(served: Served) -> None:
     assert run(served, "bridge dead list") == "no dead letters\n"
     send(served, b"nowhere\tone\nelsewhere\ttwo\n")

@@ -5,12 +5,14 @@ The file is real. A crash is the file as it is at that moment, found by whoever 
 
 import shutil
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from netd.bridge.broker import Broker, Outcome, Sender
@@ -22,6 +24,23 @@ from netd.bridge.spool import Spool
 from netd.bridge.spoolfile import DeadLetter, SpoolFailed, SpoolFile
 
 ROUTE = Route("lines", "", "work")
+
+
+@contextmanager
+def warnings() -> Iterator[list[str]]:
+    """What is logged as a warning meanwhile."""
+    told: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        if event["log_level"] is LogLevel.warn:
+            told.append(str(formatEvent(event)))
+
+    observer = cast("ILogObserver", observe)
+    globalLogPublisher.addObserver(observer)
+    try:
+        yield told
+    finally:
+        globalLogPublisher.removeObserver(observer)
 
 
 class SlowThread:
@@ -209,4 +228,4 @@ class Workbench:
         return any(body in block.bodies for block in found)
 
 
-__all__ = ["ROUTE", "SpoolFile", "Workbench", "ranges"]
+__all__ = ["ROUTE", "SpoolFile", "Workbench", "ranges", "warnings"]
