@@ -317,7 +317,7 @@ class RespCodec:
             return None
         end = data.find(b"\r\n", _HEAD)
         key = data[end + 2 : -2]
-        if len(key) < _CACHED and data[_HEAD:end] == _SIZES[len(key)] and data[-2:] == b"\r\n":
+        if key and len(key) < _CACHED and data[_HEAD:end] == _SIZES[len(key)] and data[-2:] == b"\r\n":
             return [key]
         lines = data.split(b"\r\n")
         if lines.pop() or len(lines) % _GET_LINES:

@@ -140,6 +140,17 @@ def test_the_short_way_takes_nothing_but_plain_sets(data: bytes, places: list[in
         assert codec.next(10) is None, "what is whole is not left in the codec"
 
 
+def test_a_get_of_an_empty_key_whose_end_is_not_there_yet_is_not_taken_for_whole() -> None:
+    codec = RespCodec(BUDGET)
+    data = pack(b"GET", b"")
+    assert codec.gets(data[:-2]) is None
+    codec.feed(data[:-2])
+    assert codec.next(1) is None
+    codec.feed(data[-2:])
+    assert [batch.requests for batch in batches(codec)] == [[b""]]
+    assert RespCodec(BUDGET).gets(data) == [b""]
+
+
 def test_the_short_way_is_closed_while_something_is_left_over() -> None:
     codec = RespCodec(BUDGET)
     codec.feed(b"*2\r\n$3\r\nGET\r\n$46\r\n")
