@@ -23,6 +23,7 @@ ECHO = '[echo.plain]\nlisten = "127.0.0.1:8001"\n'
 INHERITED = '[echo.plain]\nlisten = "systemd:domain=INET:index=0"\nopen = true\n'
 CONFIG = "/etc/netd/netd.toml"
 DROP_IN = "/etc/systemd/system/netd.service.d/test.conf"
+SOCKET_DROP_IN = "/etc/systemd/system/netd.socket.d/test.conf"
 
 
 class Unit:
@@ -81,9 +82,10 @@ class Unit:
 def netd(box: Box) -> Iterator[Unit]:
     """netd stopped, and with the unit file as it was installed."""
     yield Unit(box)
-    box.run("systemctl", "stop", "netd.socket", "netd.service")
+    box.run("systemctl", "disable", "--quiet", "--now", "netd.socket", "netd.service")
     box.run("systemctl", "reset-failed")
     box.path(DROP_IN).unlink(missing_ok=True)
+    box.path(SOCKET_DROP_IN).unlink(missing_ok=True)
     box.run("systemctl", "daemon-reload")
     box.run("journalctl", "--rotate", "--vacuum-time=1s")
 
@@ -207,6 +209,33 @@ def test_restarts_under_load_refuse_no_connection_and_lose_no_request(netd: Unit
     assert all(client.result() > 3 for client in clients)
 
 
+@pytest.mark.parametrize("units", [["netd"], ["netd.socket"], ["netd.socket", "netd"]], ids=" ".join)
+def test_a_netd_that_runs_gets_its_ports_from_systemd_by_a_restart(netd: Unit, units: list[str]) -> None:
+    netd.start('[echo.plain]\nlisten = "127.0.0.1:9001"\n')
+    netd.configure(INHERITED)
+    netd.box.run("systemctl", "enable", "--quiet", "netd.socket", "netd.service")
+    netd.box.run("systemctl", "restart", *units)
+    assert netd.ask() == b"hello"
+
+
+def test_ports_that_were_added_are_there_after_a_restart_of_the_socket(netd: Unit) -> None:
+    netd.start(INHERITED, activated=True)
+    netd.box.write(SOCKET_DROP_IN, "[Socket]\nListenStream=127.0.0.1:9001\n")
+    netd.box.run("systemctl", "daemon-reload")
+    netd.configure(INHERITED.replace("index=0", "index=1"))
+    netd.box.run("systemctl", "restart", "netd.socket")
+    assert netd.ask(9001) == b"hello"
+    assert netd.box.show("netd")["NRestarts"] == "0"
+
+
+def test_stopping_the_socket_stops_netd_for_good(netd: Unit) -> None:
+    netd.start(INHERITED, activated=True)
+    netd.box.run("systemctl", "stop", "netd.socket")
+    assert netd.box.show("netd")["ActiveState"] == "inactive"
+    with pytest.raises(ConnectionRefusedError):
+        netd.ask()
+
+
 def test_killed_twenty_times_the_next_request_is_answered_within_two_and_a_half_seconds(netd: Unit) -> None:
     netd.start(INHERITED, activated=True)
     assert netd.ask() == b"hello"
@@ -249,14 +278,13 @@ def test_a_wrong_configuration_is_told_and_not_tried_again(netd: Unit) -> None:
 
 
 def test_under_traffic_a_wrong_configuration_is_not_tried_for_ever(netd: Unit) -> None:
-    netd.box.write("/etc/systemd/system/netd.socket.d/test.conf", "[Socket]\nTriggerLimitBurst=3\n")
+    netd.box.write(SOCKET_DROP_IN, "[Socket]\nTriggerLimitBurst=3\n")
     netd.box.run("systemctl", "daemon-reload")
     netd.configure("[echo.plain]\nlisten = 1\n")
     netd.box.run("systemctl", "start", "netd.socket")
     with netd.box.connect(8001):
         netd.box.wait_until(lambda: netd.box.show("netd.socket")["ActiveState"] == "failed", "given up")
     assert netd.box.show("netd.socket")["Result"] == "trigger-limit-hit"
-    netd.box.path("/etc/systemd/system/netd.socket.d/test.conf").unlink()
 
 
 def test_a_port_in_use_is_tried_again_until_it_is_free(netd: Unit) -> None:
