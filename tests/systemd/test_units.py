@@ -330,13 +330,15 @@ def test_journal_entries_have_their_priority_and_name(netd: Unit) -> None:
     assert priorities == {"info": "6", "warn": "4"}
 
 
-def test_an_instance_has_a_configuration_and_directories_of_its_own(netd: Unit) -> None:
+def test_an_instance_has_a_configuration_directories_and_a_user_of_its_own(netd: Unit) -> None:
     netd.start()
     netd.box.write("/etc/netd/edge.toml", '[echo.plain]\nlisten = "127.0.0.1:9001"\n')
     assert "Assertion failed" in netd.box.run("systemctl", "start", "netd@edge", check=False)
     netd.box.run("mkdir", "/etc/netd/edge.secrets")
     netd.box.run("systemctl", "start", "netd@edge")
     assert netd.ask(9001) == b"hello"
+    owners = netd.box.run("stat", "--format=%a %U", "/run/netd/netd.sock", "/run/netd-edge/netd.sock").splitlines()
+    assert owners == ["600 netd", "600 netd-edge"]
     netd.box.write("/etc/netd/edge.toml", '[echo.plain]\nlisten = "127.0.0.1:9002"\n')
     netd.box.run("systemctl", "reload", "netd@edge")
     assert netd.ask(9002) == b"hello"
