@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 ECHO = '[echo.plain]\nlisten = "127.0.0.1:8001"\n'
 INHERITED = '[echo.plain]\nlisten = "systemd:domain=INET:index=0"\nopen = true\n'
 CONFIG = "/etc/netd/netd.toml"
+SOCKET = "/run/netd/netd.sock"
 DROP_IN = "/etc/systemd/system/netd.service.d/test.conf"
 SOCKET_DROP_IN = "/etc/systemd/system/netd.socket.d/test.conf"
 
@@ -316,6 +317,23 @@ def test_secrets_are_for_the_daemon_alone(netd: Unit, tmp_path: Path) -> None:
     netd.box.path("/etc/netd/secrets/tls.key").unlink()
 
 
+def test_a_group_that_is_netds_own_may_use_its_socket(netd: Unit) -> None:
+    netd.box.run("groupadd", "--force", "--users", "nobody", "netd-admin")
+    netd.drop_in("[Service]\nGroup=netd-admin\n")
+    netd.start('[admin]\nsocket_group = "netd-admin"\n' + ECHO)
+    as_member = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--init-groups"]
+    assert "2, all up" in netd.box.run(*as_member, "/usr/local/bin/netdctl", "--socket", SOCKET, "status")
+    assert netd.box.run("stat", "--format=%a %U:%G", SOCKET).strip() == "660 netd:netd-admin"
+
+
+def test_a_group_to_which_the_sandbox_keeps_netd_from_giving_its_socket_is_told_with_what_to_do(netd: Unit) -> None:
+    netd.box.run("groupadd", "--force", "netd-admin")
+    netd.drop_in("[Service]\nSupplementaryGroups=netd-admin\nRestart=no\n")
+    netd.configure('[admin]\nsocket_group = "netd-admin"\n' + ECHO)
+    netd.box.run("systemctl", "start", "netd", check=False)
+    assert "under systemd say Group=netd-admin in the unit" in netd.messages
+
+
 def test_state_is_kept_where_nobody_else_can_look(netd: Unit) -> None:
     netd.start()
     state = netd.box.run("stat", "--format=%a %U", "/var/lib/private/netd").split()
@@ -337,7 +355,7 @@ def test_an_instance_has_a_configuration_directories_and_a_user_of_its_own(netd:
     netd.box.run("mkdir", "/etc/netd/edge.secrets")
     netd.box.run("systemctl", "start", "netd@edge")
     assert netd.ask(9001) == b"hello"
-    owners = netd.box.run("stat", "--format=%a %U", "/run/netd/netd.sock", "/run/netd-edge/netd.sock").splitlines()
+    owners = netd.box.run("stat", "--format=%a %U", SOCKET, "/run/netd-edge/netd.sock").splitlines()
     assert owners == ["600 netd", "600 netd-edge"]
     netd.box.write("/etc/netd/edge.toml", '[echo.plain]\nlisten = "127.0.0.1:9002"\n')
     netd.box.run("systemctl", "reload", "netd@edge")
