@@ -37,6 +37,16 @@ def test_its_programs_are_compiled_beforehand(installed: Path) -> None:
     assert {path.name.split(".")[0] for path in (site / "netd/__pycache__").glob("*.pyc")} == sources
 
 
+def test_installing_writes_nothing_to_the_checkout(installed: Path, tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns(".*", "build", "state", "__pycache__"))
+    shutil.copytree(installed / "opt", tmp_path / "there/opt", symlinks=True)
+    before = set(checkout.rglob("*"))
+    command = ["make", "--silent", "install", f"DESTDIR={tmp_path / 'there'}"]
+    subprocess.run(command, cwd=checkout, check=True, capture_output=True)
+    assert set(checkout.rglob("*")) == before
+
+
 def test_uninstalling_leaves_configuration_and_secrets(installed: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(installed, copy, symlinks=True, copy_function=lambda a, b: Path(b).hardlink_to(a))
