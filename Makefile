@@ -61,7 +61,7 @@ bench: .venv/.bench tools ## measure netd beside its peers (ARGS='--help')
 	@$(MAKE) --silent --no-print-directory -C benchmarks
 	@$(SYSTEM_PATH) .venv/bin/python -m benchmarks $(ARGS)
 
-install: .venv/.runtime ## install netd, its units and manual pages for this machine (PREFIX=/opt/netd DESTDIR=)
+install: ## install netd, its units and manual pages for this machine (PREFIX=/opt/netd DESTDIR=)
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' PYTHON='$(PYTHON)' config/install install
 
 uninstall: ## remove what `make install` put in place, but configuration and state

@@ -113,8 +113,8 @@ def parse(raw: bytes, path: Path, environ: Mapping[str, str], *, others_may_read
     if reader.mistakes or admin is None or not isinstance(daemon, DaemonSettings) or not isinstance(log, LogSettings):
         raise ConfigError([f"{path}: {mistake}" for mistake in reader.mistakes])
     warnings = [
-        f"{key} is in the file itself, which others may read: chmod 600, or use a file"
-        for key in (reader.inline_secrets if others_may_read else [])
+        f"{key}: {name} is in the file itself, which others may read: use {name}_file"
+        for key, name in (reader.inline_secrets if others_may_read else [])
     ]
     warnings += [
         f"{service.key}.{warning}" for service in (admin, *services) for warning in service.settings.warnings()
@@ -135,7 +135,7 @@ class _Reader:
 
     def __init__(self, origin: Origin) -> None:
         self.mistakes: list[str] = []
-        self.inline_secrets: list[str] = []
+        self.inline_secrets: list[tuple[str, str]] = []
         self._origin = origin
 
     def table(self, key: str, model: type[Settings], table: object) -> Settings | None:
@@ -155,7 +155,7 @@ class _Reader:
                 return None
             # What is known of it may be wrong in other ways, that show only when it is whole.
             return self.table(key, model, {name: value for name, value in table.items() if name not in unknown})
-        self.inline_secrets += [f"{key}: {name}" for name in self._origin.inline_secrets]
+        self.inline_secrets += [(key, name) for name in self._origin.inline_secrets]
         return settings
 
     def admin(self, table: object, state_dir: Path) -> ServiceConfig | None:

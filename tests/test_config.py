@@ -245,7 +245,8 @@ def test_a_secret_in_a_file_that_others_may_read_is_warned_about_and_never_shown
     path.chmod(0o644)
     config = load(path)
     (warning,) = config.warnings
-    assert warning.startswith(f"{path}: echo.plain: private_key is in the file itself, which others may read")
+    mistake = "private_key is in the file itself, which others may read: use private_key_file"
+    assert warning == f"{path}: echo.plain: {mistake}"
     assert "SESAME" not in repr(config) + warning
     path.chmod(0o600)
     assert load(path).warnings == ()

@@ -1,7 +1,7 @@
 """The unix socket that netdctl speaks to: its address, and what a dead daemon left of it."""
 
+import grp
 import os
-import shutil
 import socket
 import stat
 from contextlib import closing
@@ -44,11 +44,18 @@ def clear_away(path: Path) -> None:
 def give_to_group(path: Path, group: str) -> None:
     """Let a group use the socket; raises CannotStart when that cannot be.
 
-    The mode comes last: before, it would have let in the group that netd itself is of.
+    The mode comes last: before, it would have let in the group that netd itself is of. The unit's sandbox forbids
+    chown(2), so that it is not asked for what is so already: there netd's own group is the one.
     """
     try:
-        shutil.chown(path, group=group)
+        wanted = grp.getgrnam(group).gr_gid
+        if path.stat().st_gid != wanted:
+            os.chown(path, -1, wanted)
         path.chmod(0o660)
-    except (LookupError, PermissionError) as error:
-        why = f"no group {group}" if isinstance(error, LookupError) else "netd may not give it to this group"
-        raise CannotStart(f"admin.socket_group: {why}") from None
+    except KeyError:
+        raise CannotStart(f"admin.socket_group: no group {group}") from None
+    except OSError as error:
+        raise CannotStart(
+            f"admin.socket_group: netd may not give its socket to this group: {os.strerror(error.errno or 0)}; "
+            f"under systemd say Group={group} in the unit"
+        ) from None

@@ -4,6 +4,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from tests.systemd.box import Box
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -37,6 +39,16 @@ def test_its_programs_are_compiled_beforehand(installed: Path) -> None:
     assert {path.name.split(".")[0] for path in (site / "netd/__pycache__").glob("*.pyc")} == sources
 
 
+def test_installing_writes_nothing_to_the_checkout(installed: Path, tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns(".*", "build", "state", "__pycache__"))
+    shutil.copytree(installed / "opt", tmp_path / "there/opt", symlinks=True)
+    before = set(checkout.rglob("*"))
+    command = ["make", "--silent", "install", f"DESTDIR={tmp_path / 'there'}"]
+    subprocess.run(command, cwd=checkout, check=True, capture_output=True)
+    assert set(checkout.rglob("*")) == before
+
+
 def test_uninstalling_leaves_configuration_and_secrets(installed: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(installed, copy, symlinks=True, copy_function=lambda a, b: Path(b).hardlink_to(a))
@@ -44,6 +56,23 @@ def test_uninstalling_leaves_configuration_and_secrets(installed: Path, tmp_path
     subprocess.run(["make", "--silent", "uninstall", f"DESTDIR={copy}"], cwd=ROOT, check=True, capture_output=True)
     assert files(copy) == {"etc/netd/netd.toml", "etc/netd/secrets/redis"}
     assert not (copy / "opt/netd").exists()
+
+
+def test_uninstalling_drains_and_disables_every_instance(installed: Path) -> None:
+    with Box(installed) as box:
+        for name, port in (("netd", 9000), ("edge", 9001), ("idle", 9002)):
+            box.write(f"/etc/netd/{name}.toml", f'[echo.plain]\nlisten = "127.0.0.1:{port}"\n')
+            box.path(f"/etc/netd/{name}.secrets").mkdir()
+        box.write("/etc/systemd/system/netd@edge.service.d/override.conf", "[Service]\nLimitNOFILE=1000\n")
+        box.run("systemctl", "enable", "--quiet", "--now", "netd.socket", "netd.service", "netd@edge")
+        box.run("systemctl", "enable", "--quiet", "netd@idle")
+        box.write("/srv/install", (ROOT / "config/install").read_text())
+        box.run("sh", "/srv/install", "uninstall")
+        stopped = [str(entry["MESSAGE"]) for entry in box.journal("netd@edge")]
+        assert any('"message": "stopped"' in message for message in stopped), stopped
+        assert box.run("systemctl", "list-units", "--all", "--plain", "--no-legend", "netd*") == ""
+        assert box.run("find", "/etc/systemd/system", "-name", "netd*.service", "-o", "-name", "netd.socket") == ""
+        assert box.path("/etc/systemd/system/netd@edge.service.d/override.conf").exists()
 
 
 def test_an_interpreter_that_the_service_could_not_see_is_not_used(installed: Path) -> None:

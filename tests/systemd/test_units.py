@@ -22,7 +22,9 @@ ROOT = Path(__file__).parents[2]
 ECHO = '[echo.plain]\nlisten = "127.0.0.1:8001"\n'
 INHERITED = '[echo.plain]\nlisten = "systemd:domain=INET:index=0"\nopen = true\n'
 CONFIG = "/etc/netd/netd.toml"
+SOCKET = "/run/netd/netd.sock"
 DROP_IN = "/etc/systemd/system/netd.service.d/test.conf"
+SOCKET_DROP_IN = "/etc/systemd/system/netd.socket.d/test.conf"
 
 
 class Unit:
@@ -81,9 +83,10 @@ class Unit:
 def netd(box: Box) -> Iterator[Unit]:
     """netd stopped, and with the unit file as it was installed."""
     yield Unit(box)
-    box.run("systemctl", "stop", "netd.socket", "netd.service")
+    box.run("systemctl", "disable", "--quiet", "--now", "netd.socket", "netd.service")
     box.run("systemctl", "reset-failed")
     box.path(DROP_IN).unlink(missing_ok=True)
+    box.path(SOCKET_DROP_IN).unlink(missing_ok=True)
     box.run("systemctl", "daemon-reload")
     box.run("journalctl", "--rotate", "--vacuum-time=1s")
 
@@ -207,6 +210,33 @@ def test_restarts_under_load_refuse_no_connection_and_lose_no_request(netd: Unit
     assert all(client.result() > 3 for client in clients)
 
 
+@pytest.mark.parametrize("units", [["netd"], ["netd.socket"], ["netd.socket", "netd"]], ids=" ".join)
+def test_a_netd_that_runs_gets_its_ports_from_systemd_by_a_restart(netd: Unit, units: list[str]) -> None:
+    netd.start('[echo.plain]\nlisten = "127.0.0.1:9001"\n')
+    netd.configure(INHERITED)
+    netd.box.run("systemctl", "enable", "--quiet", "netd.socket", "netd.service")
+    netd.box.run("systemctl", "restart", *units)
+    assert netd.ask() == b"hello"
+
+
+def test_ports_that_were_added_are_there_after_a_restart_of_the_socket(netd: Unit) -> None:
+    netd.start(INHERITED, activated=True)
+    netd.box.write(SOCKET_DROP_IN, "[Socket]\nListenStream=127.0.0.1:9001\n")
+    netd.box.run("systemctl", "daemon-reload")
+    netd.configure(INHERITED.replace("index=0", "index=1"))
+    netd.box.run("systemctl", "restart", "netd.socket")
+    assert netd.ask(9001) == b"hello"
+    assert netd.box.show("netd")["NRestarts"] == "0"
+
+
+def test_stopping_the_socket_stops_netd_for_good(netd: Unit) -> None:
+    netd.start(INHERITED, activated=True)
+    netd.box.run("systemctl", "stop", "netd.socket")
+    assert netd.box.show("netd")["ActiveState"] == "inactive"
+    with pytest.raises(ConnectionRefusedError):
+        netd.ask()
+
+
 def test_killed_twenty_times_the_next_request_is_answered_within_two_and_a_half_seconds(netd: Unit) -> None:
     netd.start(INHERITED, activated=True)
     assert netd.ask() == b"hello"
@@ -249,14 +279,13 @@ def test_a_wrong_configuration_is_told_and_not_tried_again(netd: Unit) -> None:
 
 
 def test_under_traffic_a_wrong_configuration_is_not_tried_for_ever(netd: Unit) -> None:
-    netd.box.write("/etc/systemd/system/netd.socket.d/test.conf", "[Socket]\nTriggerLimitBurst=3\n")
+    netd.box.write(SOCKET_DROP_IN, "[Socket]\nTriggerLimitBurst=3\n")
     netd.box.run("systemctl", "daemon-reload")
     netd.configure("[echo.plain]\nlisten = 1\n")
     netd.box.run("systemctl", "start", "netd.socket")
     with netd.box.connect(8001):
         netd.box.wait_until(lambda: netd.box.show("netd.socket")["ActiveState"] == "failed", "given up")
     assert netd.box.show("netd.socket")["Result"] == "trigger-limit-hit"
-    netd.box.path("/etc/systemd/system/netd.socket.d/test.conf").unlink()
 
 
 def test_a_port_in_use_is_tried_again_until_it_is_free(netd: Unit) -> None:
@@ -288,6 +317,23 @@ def test_secrets_are_for_the_daemon_alone(netd: Unit, tmp_path: Path) -> None:
     netd.box.path("/etc/netd/secrets/tls.key").unlink()
 
 
+def test_a_group_that_is_netds_own_may_use_its_socket(netd: Unit) -> None:
+    netd.box.run("groupadd", "--force", "--users", "nobody", "netd-admin")
+    netd.drop_in("[Service]\nGroup=netd-admin\n")
+    netd.start('[admin]\nsocket_group = "netd-admin"\n' + ECHO)
+    as_member = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--init-groups"]
+    assert "2, all up" in netd.box.run(*as_member, "/usr/local/bin/netdctl", "--socket", SOCKET, "status")
+    assert netd.box.run("stat", "--format=%a %U:%G", SOCKET).strip() == "660 netd:netd-admin"
+
+
+def test_a_group_to_which_the_sandbox_keeps_netd_from_giving_its_socket_is_told_with_what_to_do(netd: Unit) -> None:
+    netd.box.run("groupadd", "--force", "netd-admin")
+    netd.drop_in("[Service]\nSupplementaryGroups=netd-admin\nRestart=no\n")
+    netd.configure('[admin]\nsocket_group = "netd-admin"\n' + ECHO)
+    netd.box.run("systemctl", "start", "netd", check=False)
+    assert "under systemd say Group=netd-admin in the unit" in netd.messages
+
+
 def test_state_is_kept_where_nobody_else_can_look(netd: Unit) -> None:
     netd.start()
     state = netd.box.run("stat", "--format=%a %U", "/var/lib/private/netd").split()
@@ -302,13 +348,15 @@ def test_journal_entries_have_their_priority_and_name(netd: Unit) -> None:
     assert priorities == {"info": "6", "warn": "4"}
 
 
-def test_an_instance_has_a_configuration_and_directories_of_its_own(netd: Unit) -> None:
+def test_an_instance_has_a_configuration_directories_and_a_user_of_its_own(netd: Unit) -> None:
     netd.start()
     netd.box.write("/etc/netd/edge.toml", '[echo.plain]\nlisten = "127.0.0.1:9001"\n')
     assert "Assertion failed" in netd.box.run("systemctl", "start", "netd@edge", check=False)
     netd.box.run("mkdir", "/etc/netd/edge.secrets")
     netd.box.run("systemctl", "start", "netd@edge")
     assert netd.ask(9001) == b"hello"
+    owners = netd.box.run("stat", "--format=%a %U", SOCKET, "/run/netd-edge/netd.sock").splitlines()
+    assert owners == ["600 netd", "600 netd-edge"]
     netd.box.write("/etc/netd/edge.toml", '[echo.plain]\nlisten = "127.0.0.1:9002"\n')
     netd.box.run("systemctl", "reload", "netd@edge")
     assert netd.ask(9002) == b"hello"
