@@ -48,7 +48,7 @@ def _verbs() -> click.Group:
 @click.option(
     "--socket",
     metavar="PATH",
-    type=click.Path(),
+    type=click.Path(readable=False),
     help="The daemon's socket; else $NETD_SOCKET, else the usual places.",
 )
 def main(socket: str | None) -> None:
