@@ -94,13 +94,16 @@ class RedisStore:
             await deferLater(self._reactor, START_STEP)
 
     async def stop(self) -> None:
-        """Disconnect."""
+        """Disconnect, and forget everything: after a reload the garbage collector may not look at it for long."""
         self._forget_flush()
         self._port.login.stop()
         self._pool.stop()
         await self.upstream.stop()
         if self._listener is not None:
             await self._listener.stop()
+        if self.near is not None:
+            self.near.end()
+            self.near.drop_all()
 
     def know(self, users: Mapping[str, CacheUserSettings]) -> None:
         """Have other users who may log in."""

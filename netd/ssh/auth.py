@@ -176,7 +176,7 @@ class LogIn(SSHService):
             reader = Reader(signature)
             if reader.string() != algorithm:
                 return False
-            reader.string()
+            proof = reader.string()
             if key.kind.startswith(b"sk-"):
                 flags, counter = reader.take(1), reader.take(4)
                 needed = (USER_PRESENT if key.touch else 0) | (USER_VERIFIED if key.verified else 0)
@@ -185,7 +185,7 @@ class LogIn(SSHService):
                 application = _application(key)
                 message = hashlib.sha256(application).digest() + flags + counter + hashlib.sha256(message).digest()
             reader.end()
-            return bool(_public_key(key.blob).verify(signature, message))
+            return is_proof(key.blob, algorithm, proof, message)
         except _UNREADABLE:
             return False
 
@@ -228,6 +228,14 @@ class LogIn(SSHService):
     def _refuse(self) -> None:
         methods = b"publickey,password" if self._server.settings.password_auth else b"publickey"
         self._connection.sendPacket(MSG_USERAUTH_FAILURE, string(methods) + b"\0")
+
+
+def is_proof(blob: bytes, algorithm: bytes, proof: bytes, message: bytes) -> bool:
+    """Whether who has the private key of a blob has signed a message."""
+    key = _public_key(blob)
+    if key.type() == "RSA":  # a number: PuTTY leaves out its leading zeros, which one in 256 has
+        proof = proof.rjust((key.size() + 7) // 8, b"\0")
+    return bool(key.verify(string(algorithm) + string(proof), message))
 
 
 @lru_cache(maxsize=KEYS_KEPT)

@@ -153,7 +153,7 @@ async def test_a_broker_that_is_frozen_is_noticed_and_the_next_one_is_used(
         rabbit_server.resume()
         assert set(sending.outcomes[1]) == {Outcome.LOST}
         assert sending.reasons[1] == "no sign of life from the broker for 2 s"
-        assert 1.9 <= took < 5, f"{took:.1f} s, where heartbeats come every second"
+        assert 0.9 <= took < 5, f"{took:.1f} s, where the last of the heartbeats came up to a second before"
         await sending.ready()
 
 

@@ -1,9 +1,14 @@
 """The near cache's rules, each by what would be seen if it were not kept."""
 
+from typing import cast
+
 import pytest
 
+from netd.cache.config import CacheSettings
 from netd.cache.near import FRESH, Fill, Near
+from netd.cache.redis_store import RedisStore
 from netd.cache.requests import Reply
+from tests.fakes import MemoryNetwork, configure, result_of, runtime_on
 
 
 class Clock:
@@ -241,3 +246,18 @@ def test_while_redis_is_away_old_values_may_be_served_for_as_long_as_is_asked(cl
     assert near.items.fetch([b"k"]) == [b"1"]
     clock.now += 60
     assert not near.stale
+
+
+def test_a_store_that_has_stopped_holds_no_values() -> None:
+    text = '[cache.main]\nlisten_redis = "127.0.0.1:6380"\nstore = "redis+unix:///none"\n'
+    settings = cast("CacheSettings", configure(text).services[0].settings)
+    store = RedisStore(settings, "cache.main", runtime_on(MemoryNetwork()))
+    near = store.near
+    assert near is not None
+    near.begin()
+    near.filled(near.fill(b"a", lambda _: None), b"value", -1)
+    under_way = near.fill(b"b", lambda _: None)
+    assert near.items.used
+    result_of(store.stop())
+    near.filled(under_way, b"value", -1)
+    assert near.items.used == 0

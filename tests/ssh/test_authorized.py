@@ -13,7 +13,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.conch.ssh.keys import Key
 
+from netd.ssh.auth import is_proof
 from netd.ssh.authorized import AuthorizedKey, BadLine, parse_file, parse_line
 from tests.ssh.raw import USER_BLOB, keys_that_conch_reads
 from tests.ssh.service import AUTHORIZED, Served
@@ -205,3 +207,14 @@ def test_a_file_of_another_user_lets_nobody_in(serve: Serve) -> None:
         pytest.skip("only root can give a file away")
     os.chown(served.keys, 1234, 1234)
     assert tries(served) == [51]
+
+
+def test_an_rsa_signature_without_its_leading_zeros_is_good() -> None:
+    key = Key(rsa.generate_private_key(65537, 2048))
+    proofs = ((b"%d" % n, key.sign(b"%d" % n, signatureType=b"rsa-sha2-256")) for n in range(100_000))
+    message, signed = next((message, signed) for message, signed in proofs if signed[20:21] == b"\0")
+    proof = signed[20:].lstrip(b"\0")
+    assert len(proof) < 256
+    assert is_proof(key.public().blob(), b"rsa-sha2-256", proof, message)
+    assert not is_proof(key.public().blob(), b"rsa-sha2-256", proof, message + b"!")
+    assert not is_proof(key.public().blob(), b"rsa-sha2-256", proof[:-1], message)
