@@ -216,7 +216,7 @@ class Settings(BaseModel):
             text = table.pop(key)
             if name in table:
                 table[name] = _GivenTwice(name)
-            elif isinstance(text, str) and text:
+            elif isinstance(text, str) and text and "\0" not in text:
                 table[name] = Secret(path=expand_path(text, origin_of(info)))
             else:
                 table[name] = ""
@@ -346,7 +346,7 @@ Networks = Annotated[tuple[Network, ...], BeforeValidator(_parse_networks)]
 def _parse_pem(value: object, info: ValidationInfo) -> Secret:
     """PEM text, or the path of a file that holds it."""
     if isinstance(value, str) and value and not value.startswith("-----BEGIN"):
-        return Secret(path=expand_path(value, origin_of(info)))
+        return Secret(path=_parse_path(value, info))
     return _parse_secret(value)
 
 

@@ -66,7 +66,7 @@ class _Loaded:
 class _Delivered:
     """A message on its way to a consumer."""
 
-    __slots__ = ("body", "index", "loaded", "queue", "redelivered", "tag")
+    __slots__ = ("body", "earlier", "index", "loaded", "queue", "tag")
 
     def __init__(self, tag: int, queue: "_Queue", loaded: _Loaded, index: int) -> None:
         self.tag = tag
@@ -74,14 +74,20 @@ class _Delivered:
         self.loaded = loaded
         self.index = index
         self.body = loaded.block.bodies[index]
-        self.redelivered = index in loaded.counts or (loaded.old and loaded.position + index <= queue.row.taken)
+        self.earlier = loaded.old and loaded.position + index <= queue.row.taken
+        """Whether it was delivered before netd started: once at least."""
+
+    @property
+    def redelivered(self) -> bool:
+        """Whether this is not the first time."""
+        return self.earlier or self.index in self.loaded.counts
 
     def details(self) -> Details:
         block = self.loaded.block
         extra = (block.extras or {}).get(self.index, Extra())
         peer = {PEER_HEADER: extra.peer} if extra.peer else {}
         headers = {**extra.headers, ID_HEADER: block.netd_id(self.index), **peer}
-        deliveries = 1 + self.loaded.counts.get(self.index, 1 if self.redelivered else 0)
+        deliveries = 1 + self.earlier + self.loaded.counts.get(self.index, 0)
         return Details(self.queue.row.name, headers, deliveries)
 
 

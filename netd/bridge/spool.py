@@ -266,10 +266,11 @@ class Spool:
         self._timer = None
         if self._busy or self._file is None:
             return  # what is due stays due, and begins when the thread is free
+        sealed = [(change, change.seal()) for change in self._gathering]
         self._due = NEVER
         self._busy = True
         self._began = self._clock.seconds()
-        self._committing += [(change, change.seal()) for change in self._gathering]
+        self._committing += sealed
         self._committing_size += self._gathering_size
         self._gathering = []
         self._gathering_size = 0

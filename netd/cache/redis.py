@@ -36,6 +36,7 @@ from zope.interface import implementer
 
 from netd.cache.config import RedisTarget, parse_store
 from netd.cache.requests import Problem, Reply
+from netd.log import Repeated
 from netd.runtime import Reactor
 from netd.settings import Secret
 from netd.stats import Histogram
@@ -357,6 +358,8 @@ class Upstream(txredisapi.RedisFactory):  # type: ignore[misc]  # has no annotat
         self._changed = changed
         self._service = service
         self._logged = ""
+        self._stopping = False
+        self._losses = Repeated(reactor, self._report)
 
     def start(self) -> None:
         """Connect, now and whenever the link is lost."""
@@ -364,10 +367,12 @@ class Upstream(txredisapi.RedisFactory):  # type: ignore[misc]  # has no annotat
 
     async def stop(self) -> None:
         """Let go of Redis."""
+        self._stopping = True
         if self.link is not None:
             self.link.cut("netd is stopping")
         with suppress(CancelledError):
             await self.disconnect()
+        self._losses.stop()
 
     def target(self) -> RedisTarget:
         """Where Redis is, read anew; raises OSError or ValueError."""
@@ -404,9 +409,18 @@ class Upstream(txredisapi.RedisFactory):  # type: ignore[misc]  # has no annotat
     def failed(self, why: str) -> None:
         """There is no link, and this is why: the log tells it once as long as it stays the same."""
         self.problem = why
-        if not self.disconnectCalled and why != self._logged:
+        if not self._stopping and why != self._logged:
             self._logged = why
-            _log.warn("Redis is away, {purpose}: {why}", purpose=self.purpose, why=why, service=self._service)
+            self._losses.happened()
+
+    def _report(self, count: int) -> None:
+        _log.warn(
+            "Redis is away, {purpose}: {why}",
+            purpose=self.purpose,
+            why=self._logged,
+            count=count,
+            service=self._service,
+        )
 
 
 class Listener(Upstream):

@@ -40,7 +40,7 @@ _log = Logger()
 class RedisDoor:
     """The session of one Redis client, behind its `RedisSession`."""
 
-    __slots__ = ("_closed", "_connection", "_names", "_pinned", "_pool", "_store", "_waiting", "client")
+    __slots__ = ("_closed", "_connection", "_names", "_pinned", "_pool", "_queueing", "_store", "_waiting", "client")
 
     client: RedisSession
 
@@ -49,6 +49,8 @@ class RedisDoor:
         self._pool = pool
         self._connection = connection
         self._names = KeyNames(store.prefix) if store.prefix else None
+        self._queueing = False
+        """Whether a transaction is open, in which whatever is asked is queued and answered by EXEC."""
         self._pinned: Pinned | None = None
         self._waiting: list[tuple[list[Request], Exchange, int] | None] | None = None
         """What is asked while it is being connected; None stands for RESET."""
@@ -111,6 +113,7 @@ class RedisDoor:
         if self._waiting is not None:
             self._waiting.append(None)
         elif self._pinned is not None:
+            self._queueing = False
             self._pool.renew(self._pinned)
 
     def needs(self, request: Request) -> bool:
@@ -191,7 +194,7 @@ class RedisDoor:
 
     def _ask(self, pinned: Pinned, requests: list[Request], exchange: Exchange, place: int) -> None:
         for at, request in enumerate(requests, place):
-            if pinned.version != self.client.version:
+            if pinned.version != self.client.version and not self._queueing:
                 pinned.version = self.client.version
                 pinned.ask(pack(b"HELLO", b"%d" % pinned.version), _ignored)
             try:
@@ -205,6 +208,8 @@ class RedisDoor:
         if table.refused(words, allow_flush=self._store.settings.may_flush):
             raise Refused("this command is not allowed here", b"NOPERM")
         sent, _ = self._store.commands.outgoing(name, words)
+        if name in {b"MULTI", b"EXEC", b"DISCARD"}:
+            self._queueing = name == b"MULTI"
         patient = table.blocks(name)
         if (names := self._names) is not None:
             whole = answer

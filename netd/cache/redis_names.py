@@ -17,7 +17,8 @@ KEY_FIRST: Final = frozenset(b"LMPOP ZMPOP BLMPOP BZMPOP BLPOP BRPOP BZPOPMIN BZ
 """Commands whose reply begins with the key."""
 
 _QUEUED: Final = b"+QUEUED\r\n"
-_TRANSACTION: Final = frozenset({b"MULTI", b"EXEC", b"DISCARD"})
+_OK: Final = b"+OK\r\n"
+_ENDS: Final = frozenset({b"EXEC", b"DISCARD"})
 _AGGREGATES: Final = (b"*", b"~", b"%")
 
 Cut = Callable[[bytes, bytes], bytes]
@@ -38,7 +39,7 @@ class KeyNames:
         if reply.data == _QUEUED:
             self._queued.append(_CUTS.get(name))
             return reply
-        if name in _TRANSACTION:
+        if name in _ENDS or (name == b"MULTI" and reply.data == _OK):
             queued, self._queued = self._queued, []
             return Raw(_cut(reply.data, self._prefix, queued)) if name == b"EXEC" and any(queued) else reply
         cut = _CUTS.get(name)
@@ -51,7 +52,8 @@ def _cut(reply: bytes, prefix: bytes, cuts: Iterable[Cut | None]) -> bytes:
         return reply
     start = reply.index(b"\r\n") + 2
     parts = RawReplies(headers=False).feed(reply[start:])
-    return reply[:start] + b"".join(cut(part, prefix) if cut else part for part, cut in zip(parts, cuts, strict=False))
+    each = zip(parts, chain(cuts, repeat(None)), strict=False)
+    return reply[:start] + b"".join(cut(part, prefix) if cut else part for part, cut in each)
 
 
 def _key(reply: bytes, prefix: bytes) -> bytes:

@@ -44,6 +44,8 @@ _COUNTED: Final = {
     **dict.fromkeys(_names("ZUNIONSTORE ZINTERSTORE ZDIFFSTORE"), (2, (1,))),
 }
 """Commands that say how many keys follow: where, and which words beside those are keys."""
+_STREAM_OPTIONS: Final = {b"COUNT": 2, b"BLOCK": 2, b"GROUP": 3}
+"""Options of XREAD and XREADGROUP that take words, and how many there are with these."""
 _SUBCOMMANDS: Final = _names("OBJECT MEMORY XINFO XGROUP")
 """Commands whose subcommands take a key."""
 _STORES: Final = {
@@ -109,9 +111,10 @@ class Table:
         if name in _COUNTED:
             return _counted(words, *_COUNTED[name])
         if name in {b"XREAD", b"XREADGROUP"}:
-            named = 1 if name == b"XREAD" else 4  # a group or a consumer may have any name
-            streams = next((at for at in range(named, count) if words[at].upper() == b"STREAMS"), count)
-            return list(range(streams + 1, streams + 1 + (count - streams - 1) // 2))
+            at = 1
+            while at < count and (option := words[at].upper()) != b"STREAMS":
+                at += _STREAM_OPTIONS.get(option, 1)  # a group or a consumer may have any name
+            return list(range(at + 1, at + 1 + (count - at - 1) // 2))
         if name in _SUBCOMMANDS:
             return [2] if count > 2 else []  # noqa: PLR2004 - after command and subcommand
         if name in _STORES:

@@ -133,6 +133,9 @@ async def test_what_nobody_had_answered_when_netd_stopped_comes_again_as_redeliv
         await receiving.received(3)
         assert [each.redelivered for each in receiving.deliveries] == [True, True, False]
         assert [each.details().deliveries for each in receiving.deliveries] == [2, 2, 1]
+        receiving.give_back(receiving.deliveries[0])
+        await receiving.received(4)
+        assert receiving.deliveries[-1].details().deliveries == 3
 
 
 @on_the_reactor

@@ -117,6 +117,13 @@ def test_the_log_says_once_why_redis_is_away(cache: Cache, redis: RedisServer) -
     cache.until(cache.works)
 
 
+def test_to_stop_is_not_to_lose_redis(tmp_path: Path, redis: RedisServer) -> None:
+    with cache_of(tmp_path, f'store = "{redis.url}"') as cache:
+        cache.until(cache.works)
+        assert cache.netd.stop() == 0
+        assert [message for message in cache.netd.messages if "away" in message] == []
+
+
 def test_a_frozen_redis_is_an_error_in_time_and_no_reply_goes_to_another_request(
     cache: Cache, redis: RedisServer
 ) -> None:

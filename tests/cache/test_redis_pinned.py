@@ -199,6 +199,7 @@ def test_streams_are_read_by_their_own_names(netd: Netd, server: RedisServer, ve
 
     assert named(client.ask("XREAD COUNT 5 STREAMS one two 0 0")) == said(first, second)
     assert named(client.ask("XREADGROUP GROUP streams me STREAMS one >")) == said(first)
+    assert named(client.ask("XREADGROUP COUNT 5 GROUP streams you STREAMS one 0")) == said([b"one", []])
     assert client.ask("XREAD BLOCK 1 STREAMS one $") is None
     assert [named(each) for each in client.ask_all("MULTI", "XREAD STREAMS two 0", "EXEC")[-1]] == [said(second)]  # type: ignore[attr-defined]  # a list
 
@@ -210,6 +211,25 @@ def test_what_is_queued_in_a_transaction_that_is_given_up_is_not_taken_for_the_n
     assert client.ask_all("MULTI", "LRANGE l 0 -1", "KEYS *", "EXEC")[-1] == [[b"app:a", b"app:b"], [b"l"]]
     client.ask_all("MULTI", "KEYS *", "RESET")
     assert client.ask_all("MULTI", "LRANGE l 0 -1", "EXEC")[-1] == [[b"app:a", b"app:b"]]
+
+
+@pytest.mark.usefixtures("port")
+def test_a_transaction_within_one_is_refused_and_the_outer_one_goes_on(netd: Netd) -> None:
+    client = RedisClient(netd.port("cache.prefixed"))
+    client.ask_all("RPUSH l a b", "SET x 1", "MULTI", "GET x")
+    assert "nested" in str(client.ask("MULTI"))
+    client.ask("LMPOP 1 l LEFT")
+    assert client.ask_all("EXEC", "GET x")[-1] == b"1"
+
+
+@pytest.mark.usefixtures("port")
+def test_another_protocol_in_a_transaction_waits_for_its_end(netd: Netd) -> None:
+    client = RedisClient(netd.port("cache.prefixed"))
+    client.ask_all("RPUSH l a b", "HSET h f v", "MULTI", "HGETALL h")
+    client.ask("HELLO 3")
+    client.ask("LMPOP 1 l LEFT")
+    assert client.ask("EXEC") == [[b"f", b"v"], [b"l", [b"a"]]]
+    assert client.ask("HGETALL h") == {b"f": b"v"}
 
 
 @pytest.mark.usefixtures("port")

@@ -93,6 +93,21 @@ def test_what_netdctl_check_cannot_see_is_no_mistake(directory: Path) -> None:
     assert done.stdout == f"{config}: good: cache.main\n"
 
 
+def test_a_file_with_a_name_that_no_file_has_is_a_mistake(directory: Path) -> None:
+    config = directory / "netd.toml"
+    config.write_text(
+        '[cache.main]\nlisten_redis = "127.0.0.1:0"\nstore_file = "a\\u0000b"\n'
+        f'{PLAIN}tls = {{certificate = "a\\u0000b", private_key_file = "a\\u0000b"}}'
+    )
+    done = subprocess.run([NETDCTL, "check", config], capture_output=True, text=True, check=False)
+    assert done.returncode == 78
+    assert [line.split(": ")[1] for line in done.stderr.splitlines()] == [
+        "cache.main.store",
+        "echo.plain.tls.certificate",
+        "echo.plain.tls.private_key",
+    ]
+
+
 def test_a_configuration_that_may_not_be_read_exits_78(directory: Path) -> None:
     done = subprocess.run([NETDCTL, "check", directory], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (78, f"{directory}: cannot be read: Is a directory\n")
