@@ -401,9 +401,11 @@ class Upstream(txredisapi.RedisFactory):  # type: ignore[misc]  # has no annotat
 
     def gone(self, link: Link) -> None:
         """A link is lost, or has never been."""
-        self.failed(link.lost)
-        if link is self.link:
+        was_up = link is self.link
+        if was_up:
             self.link = None
+        self.failed(link.lost)
+        if was_up:
             self._changed()
 
     def failed(self, why: str) -> None:
@@ -414,13 +416,14 @@ class Upstream(txredisapi.RedisFactory):  # type: ignore[misc]  # has no annotat
             self._losses.happened()
 
     def _report(self, count: int) -> None:
-        _log.warn(
-            "Redis is away, {purpose}: {why}",
-            purpose=self.purpose,
-            why=self._logged,
-            count=count,
-            service=self._service,
-        )
+        if self.link is None:  # else it has come back before the log's turn
+            _log.warn(
+                "Redis is away, {purpose}: {why}",
+                purpose=self.purpose,
+                why=self.problem,
+                count=count,
+                service=self._service,
+            )
 
 
 class Listener(Upstream):
