@@ -249,6 +249,8 @@ def test_the_drain_timeout_cuts_a_client_that_goes_on_for_ever(directory: Path) 
 
 def test_a_second_signal_cuts_at_once(directory: Path) -> None:
     with running(directory, PLAIN) as netd, connect(netd.port("echo.plain")) as client:
+        client.sendall(b"here")
+        assert client.recv(4) == b"here"  # netd has it among its connections
         client.setblocking(False)
         block = bytes(1 << 16)
         for _ in range(200):  # a client that does not read: its answer can never be finished
