@@ -231,6 +231,8 @@ def test_drain_answers_what_is_in_flight_and_takes_nothing_new(directory: Path) 
 def test_the_drain_timeout_cuts_a_client_that_goes_on_for_ever(directory: Path) -> None:
     with running(directory, PLAIN + '[daemon]\ndrain_timeout = "500ms"\n') as netd:
         with connect(netd.port("echo.plain")) as client:
+            client.sendall(b"here")
+            assert client.recv(4) == b"here"
             client.setblocking(False)
             netd.process.send_signal(signal.SIGTERM)
             started = time.monotonic()
