@@ -47,7 +47,7 @@ class KeyNames:
 
 
 def _cut(reply: bytes, prefix: bytes, cuts: Iterable[Cut | None]) -> bytes:
-    """The elements of an aggregate, each cut in its way; what is none is passed on."""
+    """The elements of an aggregate, each cut in its way; those beyond the last way, and what is none, are passed on."""
     if not reply.startswith(_AGGREGATES):
         return reply
     start = reply.index(b"\r\n") + 2
@@ -73,7 +73,7 @@ def _scan(reply: bytes, prefix: bytes) -> bytes:
 
 
 def _first(reply: bytes, prefix: bytes) -> bytes:
-    return _cut(reply, prefix, chain((_key,), repeat(None)))
+    return _cut(reply, prefix, (_key,))
 
 
 def _streams(reply: bytes, prefix: bytes) -> bytes:

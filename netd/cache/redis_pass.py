@@ -39,8 +39,8 @@ _NOT_NUMBERS: Final = frozenset({NOT_AN_INTEGER.encode(), b"value is not a valid
 
 _WITH_PATTERN: Final = frozenset({b"KEYS", b"SCAN"})
 _NOT_PREFIXED: Final = frozenset({b"RANDOMKEY", b"SORT", b"SORT_RO", *FLUSHES})
-"""Commands that would show or need keys outside the prefix. Flushes have a way
-of their own (`netd.cache.redis_flush`) on the shared connection, and none elsewhere."""
+"""Commands that would show or need keys outside the prefix. Flushes have a way of their own (`netd.cache.redis_flush`)
+on the shared connection, and none elsewhere."""
 
 
 class CommandPlans:
