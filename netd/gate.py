@@ -11,6 +11,9 @@ class Gate(Protocol):
     def admit(self, address: IAddress) -> IProtocol | None:
         """The protocol for a client at an address, or None when it is refused."""
 
+    def no_descriptor(self, address: IAddress) -> None:
+        """Told that a client is refused, because the descriptors that are left are kept for others."""
+
     def believes(self, address: IAddress) -> bool:
         """Whether a load balancer at an address may name clients; else it is refused."""
 

@@ -58,6 +58,7 @@ Refusal = Literal[
     "max_connections_per_host",
     "balancers",
     "proxy_header",
+    "descriptors",
     "startups",
     "startups_per_host",
     "penalty",
@@ -150,6 +151,8 @@ class Port:
     build: Callable[[], Connection]
     segment: int = 0
     """Bytes of a TCP segment that is sent at most; 0: what the path takes."""
+    last: bool = False
+    """Whether its clients may take the last file descriptors of the daemon, too."""
 
 
 class _Nothing(Factory):
@@ -180,6 +183,9 @@ class _PortGate:
     def admit(self, address: IAddress) -> IProtocol | None:
         connection = self.listener.admit(self.port, address)
         return connection if self.tls is None or connection is None else self.tls.wrap(connection)
+
+    def no_descriptor(self, address: IAddress) -> None:
+        self.listener.refuse("descriptors", _host_of(address))
 
     def believes(self, address: IAddress) -> bool:
         return self.listener.believes(address)
@@ -245,7 +251,8 @@ class Listener:
         before, self._open = self._open, [each for _, each in opened]
         self._ports, self._settings = ports, settings
         for port, each in opened:
-            each.serve(self, _PortGate(self, port, tls), keepalive=settings.tcp_keepalive, segment=port.segment)
+            gate = _PortGate(self, port, tls)
+            each.serve(self, gate, keepalive=settings.tcp_keepalive, segment=port.segment, last=port.last)
         for each in before:
             if each.owner is self and each not in self._open:
                 each.hold()

@@ -5,7 +5,9 @@ configuration needs is opened first, and served only when all of it is.
 """
 
 import os
+import resource
 import socket
+import sys
 from collections.abc import Sequence
 from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT
 from typing import Any, cast
@@ -25,6 +27,7 @@ from twisted.logger import Logger
 
 from netd.balancer import BalancedPort
 from netd.config import Config
+from netd.fastio.transport import FastPort
 from netd.gate import Gate
 from netd.runtime import CannotStart
 from netd.settings import BALANCED, Address
@@ -37,6 +40,9 @@ KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES = 60, 15, 4
 
 FIRST_FREE_PORT = 1024
 """The first TCP port that a program without privileges may bind."""
+
+KEPT_DESCRIPTORS = 32
+"""File descriptors that a crowd does not get: netdctl, the spool and the links to Redis and RabbitMQ need some then."""
 
 UNIX_MODE = "660"
 """Of a unix socket that names none: a port that only files' permissions protect is not for everybody."""
@@ -65,10 +71,13 @@ class OpenPort:
         """The address for a person; the number that the kernel chose for port 0."""
         return show_peer(self._listening.getHost()) if not self.address.endpoint else self.address.text
 
-    def serve(self, owner: object, gate: Gate, *, keepalive: bool, segment: int = 0) -> None:
-        """Let `gate` decide about each client from now on."""
+    def serve(self, owner: object, gate: Gate, *, keepalive: bool, segment: int = 0, last: bool = False) -> None:
+        """Let `gate` decide about each client from now on; the `last` descriptors are for ports that say so."""
         self.owner = owner
         self._factory.gate = gate
+        if isinstance(self._listening, FastPort):
+            self._listening.keep_from = sys.maxsize if last else _first_kept()
+            self._listening.no_descriptor = gate.no_descriptor
         self._set_options(keepalive=keepalive, segment=segment)
         self._pause(paused=False)
 
@@ -210,6 +219,12 @@ def show_peer(address: object) -> str:
         mapped = host.removeprefix("::ffff:")
         return f"[{host}]:{address.port}" if mapped == host else f"{mapped}:{address.port}"
     return "unix"
+
+
+def _first_kept() -> int:
+    """The number of the first descriptor that is kept back, as they are numbered from 0 without gaps."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit - min(KEPT_DESCRIPTORS, limit // 4)
 
 
 def _bind_problem(address: Address, error: OSError | str) -> str:

@@ -75,11 +75,11 @@ class AdminService(Service):
             return []
         clock = self.runtime.reactor
         build = partial(HttpConnection, self._site.answer, clock.seconds, Turns(clock), trusted=True)
-        return [Port("admin.socket", [address_of(path)], build)]
+        return [Port("admin.socket", [address_of(path)], build, last=True)]
 
     def _shown_ports(self, settings: AdminSettings) -> list[Port]:
         build = partial(HttpConnection, self._site.answer, self.runtime.reactor.seconds, self._turns)
-        return [Port("admin.listen", settings.listen, build)]
+        return [Port("admin.listen", settings.listen, build, last=True)]
 
     def _make_site(self) -> Site:
         site = Site(self._settings.hosts)

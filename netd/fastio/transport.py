@@ -28,11 +28,13 @@ The private attributes of Twisted that this relies on are listed in tests/fastio
 """
 
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import tcp
 from twisted.internet.address import IPv6Address
+from twisted.internet.interfaces import IAddress
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.logger import Logger
 from twisted.python import log
@@ -308,6 +310,10 @@ class FastPort(tcp.Port):
     """A listening port whose connections are `FastServer`s."""
 
     transport = FastServer
+    keep_from = sys.maxsize
+    """Who would get a file descriptor of this number or above is handed to `no_descriptor` instead, and closed. The
+    kernel gives the lowest number that is free (open(2)), so by then as many are open."""
+    no_descriptor: Callable[[IAddress], object] | None = None
     _expected = 1  # how many are tried: by what came last time, since a try too many costs a system call
 
     @property
@@ -341,7 +347,13 @@ class FastPort(tcp.Port):
     def _accepted(self, sock: socket.socket, address: tuple[Any, ...]) -> None:
         if len(address) != IPV4_TUPLE:
             address = tcp._getrealname(address)
-        protocol = self.factory.buildProtocol(self._buildAddr(address))
+        peer = self._buildAddr(address)
+        if sock.fileno() >= self.keep_from:
+            sock.close()
+            if self.no_descriptor is not None:
+                self.no_descriptor(peer)
+            return
+        protocol = self.factory.buildProtocol(peer)
         if protocol is None:
             sock.close()
             return

@@ -1,15 +1,18 @@
 """What a connection costs and may do, measured on the real daemon."""
 
+import json
 import socket
+import subprocess
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.netd_process import Netd, running
+from netd.ports import KEPT_DESCRIPTORS
+from tests.netd_process import NETDCTL, TWISTD, Netd, running
 from tests.pace import slowness
-from tests.servers import RedisServer
+from tests.servers import RedisServer, find_program
 
 PLAIN = '[echo.plain]\nlisten = "127.0.0.1:0"\n'
 MANY = 2000
@@ -123,6 +126,21 @@ def test_one_host_may_not_take_every_place(directory: Path) -> None:
         answers = [says(clients.enter_context(connect(port)), b"hello") for _ in range(4)]
         assert answers == [b"hello", b"hello", b"", b""]
         netd.wait_for("by max_connections_per_host, last from 127.0.0.1")
+
+
+def test_a_crowd_leaves_descriptors_for_the_operator(directory: Path) -> None:
+    limit = 150
+    limited: list[str | Path] = [find_program("prlimit"), f"--nofile={limit}:{limit}", TWISTD]
+    with running(directory, PLAIN, command=limited) as netd, ExitStack() as clients:
+        port = netd.port("echo.plain")
+        answers = [says(clients.enter_context(connect(port)), b"hello") for _ in range(limit)]
+        served = answers.count(b"hello")
+        assert limit // 2 < served <= limit - KEPT_DESCRIPTORS
+        assert answers == [b"hello"] * served + [b""] * (limit - served)
+        netd.wait_for("by descriptors, last from 127.0.0.1")
+        asking: list[str | Path] = [NETDCTL, "--socket", directory / "state/netd.sock", "services", "--json"]
+        shown = json.loads(subprocess.run(asking, stdout=subprocess.PIPE, check=True, timeout=60).stdout)
+        assert shown["services"][0]["refused"] == {"descriptors": limit - served}
 
 
 def test_who_is_not_allowed_is_refused(directory: Path) -> None:
