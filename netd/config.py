@@ -117,6 +117,9 @@ def parse(raw: bytes, path: Path, environ: Mapping[str, str], *, others_may_read
         for key, name in (reader.inline_secrets if others_may_read else [])
     ]
     warnings += [
+        f"{key}: {name}: {file}: every user may read it: chmod o-r" for key, name, file in reader.readable_secrets
+    ]
+    warnings += [
         f"{service.key}.{warning}" for service in (admin, *services) for warning in service.settings.warnings()
     ]
     return Config(
@@ -136,6 +139,7 @@ class _Reader:
     def __init__(self, origin: Origin) -> None:
         self.mistakes: list[str] = []
         self.inline_secrets: list[tuple[str, str]] = []
+        self.readable_secrets: list[tuple[str, str, Path]] = []
         self._origin = origin
 
     def table(self, key: str, model: type[Settings], table: object) -> Settings | None:
@@ -143,6 +147,7 @@ class _Reader:
             self.mistakes.append(f"{key}: expected a table, [{key}]; got {show(table)}")
             return None
         self._origin.inline_secrets.clear()
+        self._origin.readable_secrets.clear()
         try:
             settings = model.model_validate(table, context=self._origin)
         except ValidationError as error:
@@ -156,6 +161,7 @@ class _Reader:
             # What is known of it may be wrong in other ways, that show only when it is whole.
             return self.table(key, model, {name: value for name, value in table.items() if name not in unknown})
         self.inline_secrets += [(key, name) for name in self._origin.inline_secrets]
+        self.readable_secrets += [(key, name, file) for name, file in self._origin.readable_secrets]
         return settings
 
     def admin(self, table: object, state_dir: Path) -> ServiceConfig | None:

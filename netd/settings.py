@@ -9,6 +9,7 @@ import hashlib
 import ipaddress
 import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,9 @@ class Origin:
     directory: Path
     environ: Mapping[str, str]
     inline_secrets: list[str] = field(default_factory=list)
+    """Names of secrets that stand in the table at hand itself."""
+    readable_secrets: list[tuple[str, Path]] = field(default_factory=list)
+    """Names of its secrets that stand in a file which every user may read, and the file."""
 
 
 def origin_of(info: ValidationInfo) -> Origin:
@@ -166,24 +170,37 @@ def _parse_secret(value: object) -> Secret:
     raise ValueError("expected a string that is not empty")
 
 
-def _note_inline(secret: Secret, info: ValidationInfo) -> Secret:
+def _note_secret(secret: Secret, info: ValidationInfo) -> Secret:
     if secret.text is not None:
         origin_of(info).inline_secrets.append(str(info.field_name))
+    elif secret.path is not None and _all_may_read(secret.path):
+        origin_of(info).readable_secrets.append((str(info.field_name), secret.path))
     return secret
+
+
+def _all_may_read(path: Path) -> bool:
+    """Whether every user of the machine may read a file, and come as far; False when that cannot be seen from here."""
+    try:
+        path = path.resolve()
+        return bool(path.stat().st_mode & stat.S_IROTH) and all(
+            directory.stat().st_mode & stat.S_IXOTH for directory in path.parents
+        )
+    except (OSError, RuntimeError):  # RuntimeError: links in a circle
+        return False
 
 
 class _SecretMark:
     """Marks the fields that may also be given as NAME_file."""
 
 
-SecretText = Annotated[Secret, BeforeValidator(_parse_secret), AfterValidator(_note_inline), _SecretMark()]
+SecretText = Annotated[Secret, BeforeValidator(_parse_secret), AfterValidator(_note_secret), _SecretMark()]
 
 
-def _note_inline_login(secret: Secret, info: ValidationInfo) -> Secret:
-    return _note_inline(secret, info) if "@" in (secret.text or "") else secret
+def _note_secret_login(secret: Secret, info: ValidationInfo) -> Secret:
+    return _note_secret(secret, info) if secret.text is None or "@" in secret.text else secret
 
 
-SecretUrl = Annotated[Secret, BeforeValidator(_parse_secret), AfterValidator(_note_inline_login), _SecretMark()]
+SecretUrl = Annotated[Secret, BeforeValidator(_parse_secret), AfterValidator(_note_secret_login), _SecretMark()]
 """Where a backend is: a secret only when there is a password in it."""
 
 
@@ -351,7 +368,7 @@ def _parse_pem(value: object, info: ValidationInfo) -> Secret:
 
 
 Pem = Annotated[Secret, BeforeValidator(_parse_pem)]
-SecretPem = Annotated[Pem, AfterValidator(_note_inline), _SecretMark()]
+SecretPem = Annotated[Pem, AfterValidator(_note_secret), _SecretMark()]
 
 
 class TlsSettings(Settings):

@@ -2,6 +2,7 @@
 
 from ipaddress import ip_network
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -250,6 +251,22 @@ def test_a_secret_in_a_file_that_others_may_read_is_warned_about_and_never_shown
     assert "SESAME" not in repr(config) + warning
     path.chmod(0o600)
     assert load(path).warnings == ()
+
+
+def test_a_secret_s_own_file_that_every_user_may_read_is_warned_about() -> None:
+    with TemporaryDirectory(dir="/tmp") as name:  # where pytest keeps its own nobody else gets to
+        directory, key, config = Path(name), Path(name, "c.key"), Path(name, "netd.toml")
+        key.write_text("SESAME")
+        config.write_text(PLAIN + 'tls = { certificate = "c.pem", private_key = "c.key" }\n')
+
+        def warnings(way: int, file: int) -> tuple[str, ...]:
+            directory.chmod(way)
+            key.chmod(file)
+            return load(config).warnings
+
+        told = f"{config}: echo.plain: private_key: {key}: every user may read it: chmod o-r"
+        assert warnings(0o711, 0o604) == (told,)
+        assert warnings(0o711, 0o640) == warnings(0o710, 0o644) == ()
 
 
 def test_an_unknown_key_hides_no_other_mistake_of_its_table(tmp_path: Path) -> None:
