@@ -11,7 +11,7 @@ kernel, or the clock. It is aborted wherever its peer is not to be relied on: a 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
 from OpenSSL import SSL
@@ -28,7 +28,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from netd.bridge.config import BrokerAddress
+from netd.bridge.config import BrokerAddress, DeclareSettings
 from netd.bridge.fields import FieldError, Reader
 from netd.bridge.frames import OVERHEAD, Event, FrameError, FrameReader, Other
 
@@ -122,11 +122,15 @@ class Channel:
         """Fails unless the queue is there."""
         return self._call(lambda done: self._pika.queue_declare(queue, passive=True, callback=done))
 
-    def declare_queue(self, queue: str, *, durable: bool, arguments: Mapping[str, Any]) -> Deferred[Any]:
+    def declare_queue(self, queue: str, declaration: DeclareSettings) -> Deferred[Any]:
         """Make a queue, or find it as it is to be."""
-        arguments = dict(arguments)
+        arguments: dict[str, Any] = {**declaration.arguments}
+        if declaration.type:
+            arguments["x-queue-type"] = declaration.type
         return self._call(
-            lambda done: self._pika.queue_declare(queue, durable=durable, arguments=arguments, callback=done)
+            lambda done: self._pika.queue_declare(
+                queue, durable=declaration.durable, arguments=arguments, callback=done
+            )
         )
 
     def consume(self, queue: str) -> Deferred[Any]:
@@ -137,7 +141,7 @@ class Channel:
 
     def close(self) -> None:
         """Use it no more; nothing is told from now on, and what waits for an answer is cancelled."""
-        self.user = _Nobody()
+        self.user = Nobody()
         self._connection.leave_channel(self)
         for waiting in list(self._waiting):
             waiting.cancel()
@@ -181,7 +185,9 @@ def _seen_by_none(*_: object) -> None:
     """What pika would call with messages, which it never sees."""
 
 
-class _Nobody:
+class Nobody:
+    """Uses a channel for nothing but calls, or cares for it no more."""
+
     def received(self, events: Sequence[Event]) -> None:
         pass
 

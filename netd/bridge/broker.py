@@ -21,11 +21,12 @@ Brokers keep themselves connected. All of this is called, and calls back, on the
 from within a call of the same outlet or subscription.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, Protocol
 
+from netd.bridge.config import BridgeSettings, DeclareSettings
 from netd.bridge.messages import Block, Delivery, Route
 
 
@@ -94,16 +95,6 @@ class Subscription(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Declaration:
-    """A queue to be made if it is not there."""
-
-    durable: bool = True
-    type: str = ""
-    """"classic", "quorum", "stream" or "", the broker's default."""
-    arguments: Mapping[str, str | int | bool] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class BrokerState:
     """How a broker does."""
 
@@ -127,14 +118,14 @@ class Broker(Protocol):
     async def stop(self) -> None:
         """Disconnect. What is not settled never will be."""
 
-    async def prepare_queues(self, queues: Mapping[str, Mapping[str, object]]) -> Callable[[], None]:
-        """Be ready to have these queues, with their arguments, beside those it has; the answer puts that in force.
+    async def prepare_queues(self, settings: BridgeSettings) -> Callable[[], None]:
+        """Be ready to have the queues of a changed configuration beside those it has; the answer puts that in force.
 
-        Raises CannotStart. Nothing to do for a broker whose queues are its own concern.
+        Raises CannotStart.
         """
 
     def outlet(self, route: Route, sender: Sender) -> Outlet:
         """A way in for the messages of one lane; `sender.opened()` follows when it is ready."""
 
-    def subscribe(self, queue: str, prefetch: int, declare: Declaration | None, consumer: Consumer) -> Subscription:
+    def subscribe(self, queue: str, prefetch: int, declare: DeclareSettings | None, consumer: Consumer) -> Subscription:
         """A way out; deliveries follow as soon as the queue is there."""

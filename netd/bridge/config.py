@@ -209,7 +209,7 @@ class SubscribeSettings(Settings):
     ack_timeout: Duration = 30.0
     """Without any progress for this long, a client's messages go back to the queue. 0: never."""
     declare: Literal[False] | DeclareSettings = False
-    """false: the queue is the broker's, and must be there; a table: who subscribes makes it if it is not there."""
+    """false: the queue is the broker's, and must be there; a table: netd makes it where it is not."""
 
 
 class BridgeSettings(ListenerSettings):
@@ -280,6 +280,10 @@ class BridgeSettings(ListenerSettings):
         for out in self.subscribe.values():
             found.setdefault(out.queue, {}).update(out.declare.arguments if out.declare else {})
         return found
+
+    def declarations(self) -> dict[str, DeclareSettings]:
+        """The queues that ports declare."""
+        return {out.queue: out.declare for out in self.subscribe.values() if out.declare}
 
     def brokers(self) -> tuple[BrokerAddress, ...]:
         """The brokers in the order they are tried, read anew at each call; raises OSError or ValueError."""

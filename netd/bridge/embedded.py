@@ -21,8 +21,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from netd.bridge import queuerows
-from netd.bridge.broker import BrokerState, Consumer, Declaration, Outcome, Sender
+from netd.bridge.broker import BrokerState, Consumer, Outcome, Sender
 from netd.bridge.burials import Burials
+from netd.bridge.config import BridgeSettings, DeclareSettings
 from netd.bridge.messages import ID_HEADER, PEER_HEADER, Block, Delivery, Details, Extra, Route
 from netd.bridge.queuerows import DamagedBlock, QueueRow, StoredBlock
 from netd.bridge.spool import RELEASE_DELAY, Plain, Spool
@@ -445,9 +446,12 @@ class EmbeddedBroker:
         return BrokerState("up", name="embedded")
 
     async def start(self) -> None:
-        (await self.prepare_queues(self._wanted))()
+        (await self._prepare(self._wanted))()
 
-    async def prepare_queues(self, queues: Mapping[str, Mapping[str, object]]) -> Callable[[], None]:
+    async def prepare_queues(self, settings: BridgeSettings) -> Callable[[], None]:
+        return await self._prepare(settings.queues())
+
+    async def _prepare(self, queues: Mapping[str, Mapping[str, object]]) -> Callable[[], None]:
         new = [name for name in queues if name.encode() not in self._queues]
         try:
             rows = await self._spool.read(lambda file: queuerows.open_queues(file, new)) if new else []
@@ -476,7 +480,7 @@ class EmbeddedBroker:
         self,
         queue: str,
         prefetch: int,
-        declare: Declaration | None,  # noqa: ARG002 - the configuration says it for all
+        declare: DeclareSettings | None,  # noqa: ARG002 - the configuration says it for all
         consumer: Consumer,
     ) -> _Subscription:
         found = self._queues[queue.encode()]

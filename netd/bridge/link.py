@@ -5,6 +5,7 @@ five seconds, and by chance up to half of that less, so that a hundred netd do n
 the same moment. A connection that lasted makes the wait short again.
 """
 
+from collections.abc import Awaitable, Callable
 from random import uniform
 from typing import Protocol
 
@@ -54,9 +55,19 @@ class LinkUser(Protocol):
 
 
 class Link:
-    """A connection that is kept; `purpose` names it in the broker's list of connections."""
+    """A connection that is kept; `purpose` names it in the broker's list of connections.
 
-    def __init__(self, settings: BridgeSettings, key: str, purpose: str, reactor: Reactor) -> None:
+    `prepare` is done on each new connection before it has users; ConnectionEnded is all that it raises.
+    """
+
+    def __init__(
+        self,
+        settings: BridgeSettings,
+        key: str,
+        purpose: str,
+        reactor: Reactor,
+        prepare: Callable[[AmqpConnection], Awaitable[None]] | None = None,
+    ) -> None:
         self.users: set[LinkUser] = set()
         self.connection: AmqpConnection | None = None
         self._settings = settings
@@ -64,6 +75,7 @@ class Link:
         self._name = f"netd {key} {purpose}"
         self._purpose = purpose
         self._reactor = reactor
+        self._prepare = prepare
         self._broker = ""
         self._reason = "not connected yet"
         self._logged = ("", "")
@@ -151,7 +163,12 @@ class Link:
         try:
             connecting = self._endpoint(address).connect(_Once(connection))
             await connecting.addTimeout(CONNECT_TIMEOUT, self._reactor)  # a name server may take its time, too
-            return await connection.ready
+            await connection.ready
+            if self._prepare is not None:
+                await self._prepare(connection)
+            if connection.ended is None:
+                return connection
+            self._failed(str(address), str(connection.ended))
         except TlsUnusable as error:
             self._failed(str(address), f"broker_tls.{error}")
         except Exception as error:  # noqa: BLE001 - whatever it is, netd must try again

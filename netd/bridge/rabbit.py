@@ -4,12 +4,14 @@ An alarm stops the connections that publish, and must not stop those that consum
 they are apart. A link serves many lanes or consumers, each on a channel of its own.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from twisted.internet.defer import Deferred, gatherResults
 
-from netd.bridge.broker import BrokerState, Consumer, Declaration, Outlet, Sender, Subscription
-from netd.bridge.config import BridgeSettings
+from netd.bridge.amqp import ConnectionEnded
+from netd.bridge.broker import BrokerState, Consumer, Outlet, Sender, Subscription
+from netd.bridge.config import BridgeSettings, DeclareSettings
+from netd.bridge.declaring import Declaring
 from netd.bridge.link import Link
 from netd.bridge.messages import Route
 from netd.bridge.outlet import RabbitOutlet
@@ -29,6 +31,7 @@ class RabbitBroker:
         self._settings = settings
         self._runtime = runtime
         self._key = key
+        self._declaring = Declaring(key, runtime.reactor, settings.declarations())
         self._links: dict[str, list[Link]] = {"publish": [], "consume": []}
         self._started = False
 
@@ -63,15 +66,24 @@ class RabbitBroker:
         links = [link for links in self._links.values() for link in links]
         await gatherResults([Deferred.fromCoroutine(link.stop()) for link in links])
 
-    async def prepare_queues(self, _: Mapping[str, Mapping[str, object]]) -> Callable[[], None]:
-        """Queues are RabbitMQ's, and declared by those who consume them."""
-        return lambda: None
+    async def prepare_queues(self, settings: BridgeSettings) -> Callable[[], None]:
+        """Queues are RabbitMQ's; those with a declaration are made if they are not there."""
+
+        def commit() -> None:
+            self._declaring.wanted = settings.declarations()
+            for link in self._links["publish"] or self._links["consume"]:
+                if link.connection is not None:
+                    Deferred.fromCoroutine(self._declaring.make_queues(link.connection)).addErrback(
+                        lambda failure: failure.trap(ConnectionEnded)  # the next connection begins with it
+                    )
+
+        return commit
 
     def outlet(self, route: Route, sender: Sender) -> Outlet:
         """A way in for the messages of one lane."""
         return RabbitOutlet(self._link("publish"), route, sender, self._runtime.reactor)
 
-    def subscribe(self, queue: str, prefetch: int, declare: Declaration | None, consumer: Consumer) -> Subscription:
+    def subscribe(self, queue: str, prefetch: int, declare: DeclareSettings | None, consumer: Consumer) -> Subscription:
         """A way out."""
         link, reactor = self._link("consume"), self._runtime.reactor
         return RabbitSubscription(link, consumer, reactor, queue=queue, prefetch=prefetch, declare=declare)
@@ -82,7 +94,9 @@ class RabbitBroker:
         for link in links:
             if len(link.users) < CHANNELS:
                 return link
-        link = Link(self._settings, self._key, purpose, self._runtime.reactor)
+        declares = purpose == "publish" or not self._links["publish"]
+        prepare = self._declaring.make_queues if declares else None
+        link = Link(self._settings, self._key, purpose, self._runtime.reactor, prepare)
         links.append(link)
         if self._started:
             link.start()

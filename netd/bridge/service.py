@@ -106,7 +106,7 @@ class BridgeService(Service):
         except SpoolFailed as error:
             raise CannotStart(f"{self.key}: {self.spool.path}: {error}") from None
         subscribe = {name: self._subscribe_port(name, each) for name, each in settings.subscribe.items()}
-        have_queues = await broker.prepare_queues(settings.queues() if settings.embedded else {})
+        have_queues = await broker.prepare_queues(settings)
         serve = await self.listeners[0].prepare(_ports(self.key, publish, subscribe), settings)
 
         def commit() -> None:

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from netd.bridge import lines
-from netd.bridge.broker import Broker, Declaration, Subscription
+from netd.bridge.broker import Broker, Subscription
 from netd.bridge.config import SubscribeSettings
 from netd.bridge.lines import LONGEST_COMMAND, BadLine, LineReader
 from netd.bridge.messages import Delivery
@@ -73,12 +73,6 @@ class SubscribePort:
         """The broker is there: before that no client can be."""
         self.broker = broker
 
-    @property
-    def declaration(self) -> Declaration | None:
-        """How the queue is made if it is not there."""
-        declare = self.settings.declare
-        return Declaration(declare.durable, declare.type, dict(declare.arguments)) if declare else None
-
 
 @implementer(IHalfCloseableProtocol)
 class SubscribeConnection(Connection, ABC):
@@ -97,7 +91,7 @@ class SubscribeConnection(Connection, ABC):
         settings = self._port.settings
         self._progress = self._port.clock.seconds()
         self._subscription = self._port.broker.subscribe(
-            settings.queue, settings.prefetch, self._port.declaration, self
+            settings.queue, settings.prefetch, settings.declare or None, self
         )
 
     @property

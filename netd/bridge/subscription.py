@@ -15,7 +15,8 @@ from typing import cast
 from twisted.logger import Logger
 
 from netd.bridge.amqp import AmqpConnection, Channel, ChannelClosed, ConnectionEnded
-from netd.bridge.broker import Consumer, Declaration
+from netd.bridge.broker import Consumer
+from netd.bridge.config import DeclareSettings
 from netd.bridge.fields import FieldError, Properties, Reader
 from netd.bridge.frames import BASIC_ACK, BASIC_NACK, FRAME_END, METHOD, Content, Event
 from netd.bridge.ledger import Ledger
@@ -76,7 +77,7 @@ class RabbitSubscription:
         *,
         queue: str,
         prefetch: int,
-        declare: Declaration | None,
+        declare: DeclareSettings | None,
     ) -> None:
         self._link = link
         self._queue = queue
@@ -125,9 +126,7 @@ class RabbitSubscription:
         if self._declare is None:
             await channel.check_queue(self._queue)
         else:
-            await channel.declare_queue(
-                self._queue, durable=self._declare.durable, arguments=self._arguments(self._declare)
-            )
+            await channel.declare_queue(self._queue, self._declare)
         await channel.consume(self._queue)
 
     def opened(self, channel: Channel) -> None:
@@ -138,11 +137,6 @@ class RabbitSubscription:
     def not_opened(self, reason: str) -> None:
         """Another try is due."""
         self._try_again(reason)
-
-    @staticmethod
-    def _arguments(declare: Declaration) -> dict[str, str | int | bool]:
-        of_type = {"x-queue-type": declare.type} if declare.type else {}
-        return {**declare.arguments, **of_type}
 
     def _try_again(self, trouble: str) -> None:
         if trouble != self._trouble:

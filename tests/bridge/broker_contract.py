@@ -13,7 +13,8 @@ from twisted.internet import reactor as global_reactor  # noqa: TID251 - pytest-
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from netd.bridge.broker import Broker, BrokerState, Declaration, Outcome, Outlet, Subscription
+from netd.bridge.broker import Broker, BrokerState, Outcome, Outlet, Subscription
+from netd.bridge.config import DeclareSettings
 from netd.bridge.messages import Block, Delivery, Extra, HeaderValue, Route
 from netd.runtime import Reactor
 
@@ -138,7 +139,7 @@ class Sending(Waiting):
 class Receiving(Waiting):
     """A consumer that notes what it is told, and its subscription."""
 
-    def __init__(self, broker: Broker, queue: str, prefetch: int = 100, declare: Declaration | None = None) -> None:
+    def __init__(self, broker: Broker, queue: str, prefetch: int = 100, declare: DeclareSettings | None = None) -> None:
         super().__init__()
         self.deliveries: list[Delivery] = []
         self.interruptions: list[str] = []

@@ -127,10 +127,11 @@ def message(channel: int, method: Any, properties: spec.BasicProperties, body: b
     return b"".join(each.marshal() for each in frames)
 
 
-def accept(memory: MemoryTime, *, mute: bool = False) -> FakeRabbit:
-    """Take the connection that netd is making now."""
-    _, _, factory, *_ = memory.tcpClients[-1]
+def accept(memory: MemoryTime, *, mute: bool = False, which: int = -1, keeps_waiting: type | None = None) -> FakeRabbit:
+    """Take the connection that netd is making now, or another one of those that it has tried to make."""
+    _, _, factory, *_ = memory.tcpClients[which]
     rabbit = FakeRabbit(cast("IProtocol", factory.buildProtocol(None)), memory, mute=mute)
+    rabbit.keeps_waiting = keeps_waiting
     settle(memory)
     return rabbit
 

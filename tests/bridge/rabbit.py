@@ -60,6 +60,10 @@ class RabbitArena:
     def delete_queue(self, name: str) -> None:
         self.server.api("DELETE", self.path("queues", name))
 
+    def queues(self) -> set[str]:
+        """The names of those that are there."""
+        return {each["name"] for each in self.server.api("GET", f"/api/queues/{self.vhost.name}")}
+
     def make_exchange(self, name: str, queue: str = "", kind: str = "fanout", **arguments: object) -> None:
         """An exchange, and its binding to a queue."""
         self.server.api("PUT", self.path("exchanges", name), {"type": kind, "durable": True, **arguments})

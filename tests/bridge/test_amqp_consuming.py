@@ -2,7 +2,8 @@
 
 import pytest
 
-from netd.bridge.broker import Declaration, Outcome
+from netd.bridge.broker import Outcome
+from netd.bridge.config import DeclareSettings
 from tests.bridge.broker_contract import Receiving, Sending, eventually, on_the_reactor, route, started
 from tests.bridge.rabbit import RabbitArena
 from tests.servers import RabbitServer, VirtualHost
@@ -64,7 +65,7 @@ async def test_an_operator_may_delete_the_queue_many_times(arena: RabbitArena) -
 @on_the_reactor
 async def test_a_queue_is_declared_where_that_is_asked(arena: RabbitArena) -> None:
     async with started(arena) as broker:
-        declaration = Declaration(durable=True, type=arena.kind, arguments={"x-max-length": 7})
+        declaration = DeclareSettings.model_validate({"type": arena.kind, "arguments": {"x-max-length": 7}})
         receiving = Receiving(broker, "made", declare=declaration)
         await eventually(lambda: receiving.subscription.problem == "")
         made = arena.server.api("GET", arena.path("queues", "made"))
@@ -75,7 +76,7 @@ async def test_a_queue_is_declared_where_that_is_asked(arena: RabbitArena) -> No
 @on_the_reactor
 async def test_a_queue_that_is_otherwise_than_declared_is_told(arena: RabbitArena) -> None:
     async with started(arena) as broker:
-        receiving = Receiving(broker, "work", declare=Declaration(arguments={"x-max-length": 7}))
+        receiving = Receiving(broker, "work", declare=DeclareSettings(arguments={"x-max-length": 7}))
         await eventually(lambda: receiving.subscription.problem.startswith("406 PRECONDITION_FAILED"))
         assert "x-max-length" in receiving.subscription.problem or "x-queue-type" in receiving.subscription.problem
 

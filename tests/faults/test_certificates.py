@@ -18,7 +18,7 @@ from tests.faults.conftest import Tell
 from tests.faults.load import Load
 from tests.faults.values import Values
 from tests.netd_process import running
-from tests.servers import HOST, GuardedProcess, RabbitServer, RedisServer, VirtualHost, find_program, reserve_port
+from tests.servers import HOST, GuardedProcess, RedisServer, VirtualHost, find_program, reserve_port
 
 SHORT = 15.0
 """Seconds that a certificate is good for, of which it knows whole ones only: some to start in, some to run out of."""
@@ -141,6 +141,7 @@ routing_key = "lines"
 [bridge.main.subscribe.lines]
 listen = "127.0.0.1:0"
 queue = "lines"
+declare = {{ type = "quorum" }}
 ack = "client"
 framing = "json"
 """
@@ -165,9 +166,8 @@ def tls_before(ports: dict[int, int], certificate: tuple[Path, Path]) -> Iterato
 
 
 def test_the_certificates_of_redis_and_rabbitmq_run_out(
-    files: Files, redis_server: RedisServer, rabbit_server: RabbitServer, rabbit_vhost: VirtualHost, tell: Tell
+    files: Files, redis_server: RedisServer, rabbit_vhost: VirtualHost, tell: Tell
 ) -> None:
-    rabbit_server.make_quorum_queue(rabbit_vhost, "lines")  # `declare` waits for a reader, and lines do not
     with reserve_port() as first, reserve_port() as second, ExitStack() as tls:
         redis, rabbit = first.getsockname()[1], second.getsockname()[1]
         ports = {redis: redis_server.port, rabbit: rabbit_vhost.port}
