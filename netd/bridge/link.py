@@ -172,8 +172,8 @@ class Link:
         except TlsUnusable as error:
             self._failed(str(address), f"broker_tls.{error}")
         except Exception as error:  # noqa: BLE001 - whatever it is, netd must try again
+            connection.abort("netd has left" if self._stopping else "netd has failed")
             if self._stopping:
-                connection.abort("netd has left")
                 raise CancelledError from None
             if not isinstance(error, _FORESEEN):
                 _log.failure("connecting failed", service=self._key)

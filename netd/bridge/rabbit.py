@@ -6,7 +6,7 @@ they are apart. A link serves many lanes or consumers, each on a channel of its 
 
 from collections.abc import Callable
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
 
 from netd.bridge.amqp import ConnectionEnded
 from netd.bridge.broker import BrokerState, Consumer, Outlet, Sender, Subscription
@@ -32,6 +32,7 @@ class RabbitBroker:
         self._runtime = runtime
         self._key = key
         self._declaring = Declaring(key, runtime.reactor, settings.declarations())
+        self._making: Deferred[object] = succeed(None)
         self._links: dict[str, list[Link]] = {"publish": [], "consume": []}
         self._started = False
 
@@ -63,6 +64,7 @@ class RabbitBroker:
 
     async def stop(self) -> None:
         """Disconnect."""
+        self._making.cancel()
         links = [link for links in self._links.values() for link in links]
         await gatherResults([Deferred.fromCoroutine(link.stop()) for link in links])
 
@@ -70,12 +72,16 @@ class RabbitBroker:
         """Queues are RabbitMQ's; those with a declaration are made if they are not there."""
 
         def commit() -> None:
-            self._declaring.wanted = settings.declarations()
-            for link in self._links["publish"] or self._links["consume"]:
-                if link.connection is not None:
-                    Deferred.fromCoroutine(self._declaring.make_queues(link.connection)).addErrback(
-                        lambda failure: failure.trap(ConnectionEnded)  # the next connection begins with it
-                    )
+            wanted = settings.declarations()
+            if wanted == self._declaring.wanted:
+                return
+            self._declaring.wanted = wanted
+            self._making.cancel()
+            links = [*self._links["consume"], *self._links["publish"]]  # an alarm holds up those that publish
+            if connection := next((link.connection for link in links if link.connection is not None), None):
+                self._making = Deferred.fromCoroutine(self._declaring.make_queues(connection))
+                # When it ends, or there is none, the next connection begins with it.
+                self._making.addErrback(lambda failure: failure.trap(ConnectionEnded, CancelledError))
 
         return commit
 

@@ -17,7 +17,7 @@ from netd.log import LogOutput, render_json
 from netd.ports import Ports
 from netd.runtime import Runtime
 from tests.bridge.broker_contract import Sending, eventually, on_the_reactor, route
-from tests.bridge.fake_rabbit import BROKER, FakeRabbit, MemoryTime, accept, make_reactor, settle
+from tests.bridge.fake_rabbit import ANSWERS, BROKER, FakeRabbit, MemoryTime, accept, make_reactor, settle
 from tests.bridge.rabbit import RabbitArena, settings
 from tests.fakes import result_of
 from tests.servers import RabbitServer, VirtualHost
@@ -113,6 +113,18 @@ async def test_a_reload_makes_those_of_new_ports(arena: RabbitArena) -> None:
         assert await sending.outcome(sending.send(b"in time")) == [Outcome.CONFIRMED]
 
 
+@on_the_reactor
+async def test_one_that_the_broker_stumbles_over_holds_up_nothing(arena: RabbitArena, said: list[str]) -> None:
+    bad = ports("bad", type="classic", arguments={"x-queue-master-locator": "none such"})
+    async with client(arena, subscribe={**ports("first", "new"), "bad": bad["port0"]}) as broker:
+        sending = Sending(broker, route("new"))
+        await sending.ready()
+        assert await sending.outcome(sending.send(b"a line")) == [Outcome.CONFIRMED]
+    assert [line for line in said if "declared" in line] == [
+        "bridge.main: queue bad cannot be declared: 541 INTERNAL_ERROR"
+    ]
+
+
 # --- a broker in memory
 
 
@@ -179,3 +191,91 @@ def test_who_stops_meanwhile_leaves_no_connection(memory_broker: tuple[MemoryTim
     assert stopped.called
     assert rabbit.gone
     assert broker.state.state == "away"
+
+
+def declared(rabbit: FakeRabbit) -> list[str]:
+    """The queues that netd has asked a broker for."""
+    return [each.queue for each in rabbit.methods if isinstance(each, spec.Queue.Declare)]
+
+
+def test_a_broker_that_allows_one_channel_is_used(
+    memory_broker: tuple[MemoryTime, RabbitBroker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, broker = memory_broker
+    monkeypatch.setitem(ANSWERS, spec.Connection.StartOk, lambda _: spec.Connection.Tune(1, 131072, 60))
+    rabbit = begin(memory)
+    refusal = spec.Channel.Close(403, "ACCESS_REFUSED", 50, 10)
+    rabbit.say(rabbit.waiting.pop().channel_number, refusal)
+    settle(memory)
+    rabbit.go_on()
+    sending = Sending(broker, route("newer"))
+    settle(memory)
+    memory.advance(1)
+    settle(memory)
+    assert declared(rabbit) == ["new", "newer"]
+    assert sending.outlet.ready
+
+
+def test_a_broker_without_a_free_channel_is_told_of_and_used(
+    memory_broker: tuple[MemoryTime, RabbitBroker], monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    memory, broker = memory_broker
+    monkeypatch.setitem(ANSWERS, spec.Connection.StartOk, lambda _: spec.Connection.Tune(1, 131072, 60))
+    rabbit = accept(memory, which=0)
+    sending = Sending(broker, route("new"))
+    memory.advance(1)
+    settle(memory)
+    assert sending.outlet.ready
+    reload(broker, "new", "newest")
+    settle(memory)
+    assert not rabbit.gone
+    assert "no queue can be declared: no channel can be opened" in said[-1]
+
+
+def reload(broker: RabbitBroker, *queues: str) -> None:
+    """Have these queues declared from now on."""
+    result_of(broker.prepare_queues(settings(BROKER, subscribe=ports(*queues))))()
+
+
+def test_a_reload_that_comes_meanwhile_is_heeded(memory_broker: tuple[MemoryTime, RabbitBroker]) -> None:
+    memory, broker = memory_broker
+    rabbit = accept(memory, which=0, keeps_waiting=spec.Queue.Declare)
+    reload(broker, "new", "newest")
+    rabbit.go_on()
+    settle(memory)
+    assert "newest" in declared(rabbit)
+
+
+def test_a_reload_that_changes_no_queue_asks_for_none(memory_broker: tuple[MemoryTime, RabbitBroker]) -> None:
+    memory, broker = memory_broker
+    publishing, consuming = accept(memory, which=0), accept(memory, which=1)
+    reload(broker, "new", "newer")
+    settle(memory)
+    assert declared(publishing) + declared(consuming) == ["new", "newer"]
+
+
+def test_a_reload_makes_queues_during_an_alarm(memory_broker: tuple[MemoryTime, RabbitBroker]) -> None:
+    memory, broker = memory_broker
+    publishing, consuming = accept(memory, which=0), accept(memory, which=1)
+    publishing.say(0, spec.Connection.Blocked("low on disk"))
+    publishing.mute = True
+    reload(broker, "newest")
+    settle(memory)
+    assert declared(consuming) == ["newest"]
+
+
+def test_who_stops_during_a_reload_says_nothing_of_it(
+    memory_broker: tuple[MemoryTime, RabbitBroker], said: list[str]
+) -> None:
+    memory, broker = memory_broker
+    accept(memory, which=0)
+    consuming = accept(memory, which=1, keeps_waiting=spec.Queue.Declare)
+    reload(broker, "new", "newest")
+    settle(memory)
+    assert len(consuming.waiting) == 1
+    stopped = Deferred.fromCoroutine(broker.stop())
+    settle(memory)
+    consuming.go_on()
+    settle(memory)
+    assert stopped.called
+    assert said == []
