@@ -31,6 +31,8 @@ LONGEST_LINE = 8 << 20
 """What a bridge keeps in memory while it waits for a commit; a line that is longer never could."""
 MOST_PREFETCH = 65535
 """AMQP's basic.qos counts in 16 bits."""
+LARGEST_NUMBER = (1 << 63) - 1
+"""Of a queue's argument: AMQP has eight bytes for it."""
 EMBEDDED_ARGUMENTS = ("x-max-length", "x-delivery-limit")
 """Of a queue, as RabbitMQ names them."""
 NOT_THE_CLIENT = ("haproxy:", "ssl:", "unix:")
@@ -146,7 +148,7 @@ class DeclareSettings(Settings):
     """Whether it outlives the broker's restart."""
     type: Literal["", "classic", "quorum", "stream"] = ""
     """ "": the broker's default."""
-    arguments: dict[StrictStr, StrictBool | StrictInt | StrictStr] = Field(default_factory=dict)
+    arguments: dict[Short, StrictBool | StrictInt | StrictStr] = Field(default_factory=dict)
     """Such as { x-max-length = 100000 }."""
 
 
@@ -245,6 +247,9 @@ class BridgeSettings(ListenerSettings):
         if self.embedded:
             yield from self._not_embedded()
         for name, out in self.subscribe.items():
+            for argument, value in out.declare.arguments.items() if out.declare else ():
+                if isinstance(value, int) and not -LARGEST_NUMBER <= value <= LARGEST_NUMBER:
+                    yield f"subscribe.{name}.declare.arguments.{argument}: expected at most {LARGEST_NUMBER}"
             hidden = self.tls is not None or any(each.text.startswith(NOT_THE_CLIENT) for each in out.listen)
             if out.ack == "tcp" and hidden:
                 yield (

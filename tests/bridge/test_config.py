@@ -86,6 +86,10 @@ def test_a_url_may_stand_in_a_file(tmp_path: Path) -> None:
         (SUBSCRIBE + ", prefetch = 0 }", ".subscribe.a.prefetch: expected at least 1; got 0"),
         (SUBSCRIBE + ', declare = { type = "quorum" } }', ": subscribe.a.declare: the embedded broker's queues"),
         (SUBSCRIBE + ", declare = { arguments = { x-foo = 1 } } }", ": subscribe.a.declare.arguments.x-foo: "),
+        (
+            'broker = "amqp://h"\n' + SUBSCRIBE + ", declare = { arguments = { x-foo = 9223372036854775808 } } }",
+            ": subscribe.a.declare.arguments.x-foo: expected at most 9223372036854775807",
+        ),
         ('tls = { certificate = "c", private_key = "k" }\n' + SUBSCRIBE + " }", ': subscribe.a.ack: "tcp" is counted'),
         (
             'subscribe.a = { listen = "haproxy:tcp:1:interface=127.0.0.1", queue = "a" }\nopen = true',
