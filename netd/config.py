@@ -129,7 +129,7 @@ def parse(raw: bytes, path: Path, environ: Mapping[str, str], *, others_may_read
         log,
         admin,
         services,
-        tuple(f"{path}: {warning}" for warning in warnings),
+        tuple(f"{path}: {warning}" for warning in dict.fromkeys(warnings)),
     )
 
 

@@ -197,7 +197,10 @@ SecretText = Annotated[Secret, BeforeValidator(_parse_secret), AfterValidator(_n
 
 
 def _note_secret_login(secret: Secret, info: ValidationInfo) -> Secret:
-    return _note_secret(secret, info) if secret.text is None or "@" in secret.text else secret
+    try:
+        return _note_secret(secret, info) if "@" in secret.read() else secret
+    except (OSError, ValueError):  # ValueError: not UTF-8; who uses it says what is wrong
+        return secret
 
 
 SecretUrl = Annotated[Secret, BeforeValidator(_parse_secret), AfterValidator(_note_secret_login), _SecretMark()]

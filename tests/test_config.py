@@ -269,6 +269,29 @@ def test_a_secret_s_own_file_that_every_user_may_read_is_warned_about() -> None:
         assert warnings(0o711, 0o640) == warnings(0o710, 0o644) == ()
 
 
+def test_a_url_s_own_file_is_warned_about_only_when_there_is_a_password_in_it() -> None:
+    with TemporaryDirectory(dir="/tmp") as name:
+        config, url = Path(name, "netd.toml"), Path(name, "url")
+        Path(name).chmod(0o711)
+        config.write_text('[cache.main]\nlisten_redis = "127.0.0.1:0"\nstore_file = "url"\n')
+
+        def warnings(text: bytes) -> tuple[str, ...]:
+            url.write_bytes(text)
+            url.chmod(0o644)
+            return load(config).warnings
+
+        assert warnings(b"redis://127.0.0.1") == warnings(b"\xff@") == ()
+        assert warnings(b"redis://:SESAME@127.0.0.1") == (
+            f"{config}: cache.main: store: {url}: every user may read it: chmod o-r",
+        )
+
+
+def test_users_with_the_same_mistake_make_one_warning(tmp_path: Path) -> None:
+    users = "".join(f'users.{name}.password_hash = "$2b$12${"." * 53}"\n' for name in ("one", "two"))
+    text = f'[cache.main]\nlisten_redis = "127.0.0.1:0"\n{users}'
+    assert len(parse(text.encode(), tmp_path / "netd.toml", {}, others_may_read=True).warnings) == 1
+
+
 def test_an_unknown_key_hides_no_other_mistake_of_its_table(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as wrong:
         parse(b'[echo.plain]\nlisten = "0.0.0.0:8001"\ntransfrom = "upper"\n', tmp_path / "netd.toml", {})
