@@ -222,7 +222,7 @@ def show_peer(address: object) -> str:
 
 
 def _first_kept() -> int:
-    """The number of the first descriptor that is kept back, as they are numbered from 0 without gaps."""
+    """The number of the first descriptor that is kept back."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return sys.maxsize if limit == resource.RLIM_INFINITY else limit - min(KEPT_DESCRIPTORS, limit // 4)
 
