@@ -77,7 +77,7 @@ class OpenPort:
         self._factory.gate = gate
         if isinstance(self._listening, FastPort):
             self._listening.keep_from = sys.maxsize if last else _first_kept()
-            self._listening.no_descriptor = gate.no_descriptor
+            self._listening.no_descriptor = self._no_descriptor
         self._set_options(keepalive=keepalive, segment=segment)
         self._pause(paused=False)
 
@@ -86,6 +86,10 @@ class OpenPort:
         self.owner = None
         self._factory.gate = None
         self._pause(paused=True)
+
+    def _no_descriptor(self, address: IAddress) -> None:
+        if self._factory.gate is not None:
+            self._factory.gate.no_descriptor(address)
 
     def _pause(self, *, paused: bool) -> None:
         change = getattr(self._listening, "stopReading" if paused else "startReading", None)

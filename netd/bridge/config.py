@@ -152,6 +152,9 @@ class DeclareSettings(Settings):
     """Such as { x-max-length = 100000 }."""
 
 
+Declare = Annotated[DeclareSettings | None, BeforeValidator(lambda value: None if value is False else value)]
+
+
 class PublishSettings(Settings):
     """A port where lines come in."""
 
@@ -210,7 +213,7 @@ class SubscribeSettings(Settings):
     """Messages a client may have that are not done with."""
     ack_timeout: Duration = 30.0
     """Without any progress for this long, a client's messages go back to the queue. 0: never."""
-    declare: Literal[False] | DeclareSettings = False
+    declare: Declare = None
     """false: the queue is the broker's, and must be there; a table: netd makes it where it is not."""
 
 
@@ -246,16 +249,26 @@ class BridgeSettings(ListenerSettings):
                 yield f"{show(name)}: names are letters, digits, - and _, at most 64"
         if self.embedded:
             yield from self._not_embedded()
+        yield from self._misdeclared()
         for name, out in self.subscribe.items():
-            for argument, value in out.declare.arguments.items() if out.declare else ():
-                if isinstance(value, int) and not -LARGEST_NUMBER <= value <= LARGEST_NUMBER:
-                    yield f"subscribe.{name}.declare.arguments.{argument}: expected at most {LARGEST_NUMBER}"
             hidden = self.tls is not None or any(each.text.startswith(NOT_THE_CLIENT) for each in out.listen)
             if out.ack == "tcp" and hidden:
                 yield (
                     f'subscribe.{name}.ack: "tcp" is counted at the client\'s own TCP socket, and there is TLS, '
                     'a proxy or none; use "client"'
                 )
+
+    def _misdeclared(self) -> Iterator[str]:
+        declared: dict[str, tuple[str, DeclareSettings]] = {}
+        for name, out in self.subscribe.items():
+            if not out.declare:
+                continue
+            other, declaration = declared.setdefault(out.queue, (name, out.declare))
+            if declaration != out.declare:
+                yield f"subscribe.{name}.declare: subscribe.{other} declares the same queue otherwise"
+            for argument, value in out.declare.arguments.items():
+                if isinstance(value, int) and not -LARGEST_NUMBER <= value <= LARGEST_NUMBER:
+                    yield f"subscribe.{name}.declare.arguments.{argument}: expected at most {LARGEST_NUMBER}"
 
     def _not_embedded(self) -> Iterator[str]:
         for name, port in self.publish.items():

@@ -1,6 +1,7 @@
 """Queues that subscribe ports declare: made on each new connection before anybody uses it.
 
-So no line is published before its queue is there. A queue that cannot be made holds up nothing; the log tells it.
+So no line is published before its queue is there, but for the moment after a reload that brings both. A queue that
+cannot be made holds up nothing; the log tells it.
 """
 
 from collections.abc import Mapping

@@ -90,9 +90,7 @@ class SubscribeConnection(Connection, ABC):
     def connectionMade(self) -> None:
         settings = self._port.settings
         self._progress = self._port.clock.seconds()
-        self._subscription = self._port.broker.subscribe(
-            settings.queue, settings.prefetch, settings.declare or None, self
-        )
+        self._subscription = self._port.broker.subscribe(settings.queue, settings.prefetch, settings.declare, self)
 
     @property
     def subscribe_port(self) -> SubscribePort:
