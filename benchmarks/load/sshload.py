@@ -80,11 +80,10 @@ class Load:
         await asyncio.gather(*(again() for _ in range(AT_ONCE)))
 
     async def commands(self) -> None:
-        """One command after the other on one connection."""
+        """One command after the other on one connection, two at least: percentiles take that many."""
         async with self.connect() as connection:
             until = time.monotonic() + self.options.seconds
-            await self.run(connection)
-            while time.monotonic() < until:
+            while len(self.latencies) < 2 or time.monotonic() < until:
                 await self.run(connection)
 
     async def bulk(self) -> int:
@@ -114,7 +113,7 @@ class Load:
             "messages": len(self.latencies),
             "bytes": size,
         }
-        if len(self.latencies) > 1:
+        if self.latencies:
             result["p50_us"] = median(self.latencies) * 1e6
             result["p99_us"] = quantiles(self.latencies, n=100)[98] * 1e6
         return result
