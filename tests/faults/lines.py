@@ -5,6 +5,7 @@ import re
 import socket
 import struct
 import threading
+import time
 from contextlib import suppress
 
 from tests.servers import HOST
@@ -106,12 +107,16 @@ class Consumer(Client):
         self.queue = queue
         self.received: list[tuple[str, int, str]] = []
         """Publisher, number and `x-netd-id`, in the order they came."""
+        self.circumstances: list[tuple[float, int, bool]] = []
+        """Of each of them: when it came, by which of the connections, and whether it was said to be redelivered."""
         self._seen: set[tuple[str, int]] = set()
+        self._connections = 0
         self.again: set[tuple[str, int]] = set()
         """Those that had been on their way before when they came for the first time."""
 
     def work(self, connection: socket.socket) -> None:
         rest = b""
+        self._connections += 1
         while not self._leaving.is_set():
             with suppress(TimeoutError):
                 if not (received := connection.recv(65536)):
@@ -130,6 +135,7 @@ class Consumer(Client):
             found = json.loads(document)
             name, number = found["body"].split()
             self.received.append((name, int(number), found["headers"]["x-netd-id"]))
+            self.circumstances.append((time.monotonic(), self._connections, found["redelivered"]))
             if found["redelivered"] and (name, int(number)) not in self._seen:
                 self.again.add((name, int(number)))
             self._seen.add((name, int(number)))

@@ -34,6 +34,8 @@ class Rounds:
     def __init__(self, directory: Path, rabbit: RabbitServer, vhost: VirtualHost, seed: int) -> None:
         self.random = random.Random(seed)
         self.done: Counter[str] = Counter()
+        self.history: list[tuple[float, float, str]] = []
+        """When each fault began and ended."""
         self._directory = directory
         self._rabbit = rabbit
         self._vhost = vhost
@@ -96,7 +98,9 @@ class Rounds:
         """One fault after another, with some traffic between."""
         for name in names:
             time.sleep(self.random.uniform(0.2, 0.8))
+            began = time.monotonic()
             self.faults[name]()
+            self.history.append((began, time.monotonic(), name))
             self.done[name] += 1
 
     def kill_netd(self) -> None:
@@ -190,4 +194,25 @@ class Rounds:
         seen = dict.fromkeys((name, number) for name, number, _ in consumer.received if name == "alone")
         numbers = [number for name, number in seen if (name, number) not in consumer.again]
         for earlier, later in pairwise(numbers):
-            assert earlier < later, f"{later} came after {earlier}"
+            assert earlier < later, f"{later} came after {earlier}:\n{self._story(earlier, later)}"
+
+    def _story(self, *numbers: int) -> str:
+        """What was received, and what broke, around the first sight of some numbers."""
+        consumer = self.consumers[0]
+        at = [next(at for at, each in enumerate(consumer.received) if each[1] == number) for number in numbers]
+        shown = sorted({index for each in at for index in range(max(each - 15, 0), each + 15)})
+        told = [
+            (when, f"{number} {netd_id.rpartition('-')[2]} by connection {link}{' again' * redelivered}")
+            for index in shown
+            if index < len(consumer.received)
+            for (_, number, netd_id), (when, link, redelivered) in [
+                (consumer.received[index], consumer.circumstances[index])
+            ]
+        ]
+        told += [
+            (moment, f"{name}: {what}")
+            for began, ended, name in self.history
+            for moment, what in ((began, "begins"), (ended, "is over"))
+            if told[0][0] - 20 < moment < told[-1][0] + 5
+        ]
+        return "\n".join(f"{when:.3f} {line}" for when, line in sorted(told))
