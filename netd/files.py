@@ -4,10 +4,10 @@ The daemon may be another user, and have credentials of systemd's: what cannot b
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 from netd.config import Config
-from netd.settings import Secret, Settings
+from netd.settings import Secret, Settings, TlsSettings
 
 
 def examine(config: Config) -> tuple[list[str], list[str]]:
@@ -18,14 +18,26 @@ def examine(config: Config) -> tuple[list[str], list[str]]:
         problems = dict(_problems(service.settings, f"{service.key}."))
         for key, (problem, certain) in problems.items():
             (mistakes if certain else doubts).append(f"{config.path}: {key}: {problem}")
-        if service.settings.tls is not None and not any(key.startswith(f"{service.key}.tls.") for key in problems):
-            from netd.tls import TlsUnusable, make_context  # noqa: PLC0415 - Twisted takes a moment to import
-
-            try:
-                make_context(service.settings.tls)
-            except TlsUnusable as error:
-                mistakes.append(f"{config.path}: {service.key}.tls.{error}")
+        if service.settings.tls is not None:
+            unseen = {name for name in TlsSettings.model_fields if f"{service.key}.tls.{name}" in problems}
+            if problem := _tls_problem(service.settings.tls, unseen):
+                mistakes.append(f"{config.path}: {service.key}.tls.{problem}")
     return mistakes, doubts
+
+
+def _tls_problem(settings: TlsSettings, unseen: Container[str]) -> str:
+    """What is wrong with a certificate or its key; with the certificates alone where the key is out of sight."""
+    from netd.tls import TlsUnusable, make_context, read_certificates  # noqa: PLC0415 - Twisted takes a moment to import
+
+    try:
+        if not unseen:
+            make_context(settings)
+        for name, pem in (("certificate", settings.certificate), ("client_ca", settings.client_ca)):
+            if pem is not None and name not in unseen:
+                read_certificates(name, pem)
+    except TlsUnusable as error:
+        return str(error)
+    return ""
 
 
 def _problems(settings: Settings, prefix: str) -> Iterator[tuple[str, tuple[str, bool]]]:

@@ -191,7 +191,7 @@ def endpoint_for(address: Address, reactor: object) -> IStreamServerEndpoint:
         endpoint = serverFromString(reactor, text)
     except LookupError:
         raise ValueError(
-            "systemd has passed no such socket to this daemon; netd.socket must list it, and run"
+            "systemd has passed no such socket to this daemon; netd.socket must list it, and be active when netd starts"
         ) from None
     if isinstance(endpoint, AdoptedStreamServerEndpoint):
         if endpoint.addressFamily not in {socket.AF_INET, socket.AF_INET6}:

@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import time
+import weakref
 from collections import deque
 from collections.abc import Mapping
 
@@ -63,6 +64,10 @@ class NotifySocket:
     def __init__(self, name: str, watchdog: float, clock: IReactorTime) -> None:
         self._address = f"\0{name[1:]}" if name.startswith("@") else name
         self._clock = clock
+        # One for ever: where descriptors have run out there is none for each heartbeat, and systemd kills who has none.
+        self._sending = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._sending.setblocking(False)
+        weakref.finalize(self, self._sending.close)
         self._phase: Phase | None = None
         self._waiting: deque[str] = deque(maxlen=WAITING)
         if watchdog:
@@ -98,9 +103,7 @@ class NotifySocket:
     def _send(self, text: str) -> bool:
         """Whether it is dealt with; not, when systemd's queue is full."""
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending:
-                sending.setblocking(False)
-                sending.sendto(text.encode(), self._address)
+            self._sending.sendto(text.encode(), self._address)
         except BlockingIOError:
             return False
         except OSError as error:

@@ -1,6 +1,7 @@
 """What systemd hears: a datagram socket in its place, and a clock."""
 
 import os
+import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,6 +109,18 @@ def test_the_heart_beats_at_half_of_the_time_systemd_waits(manager: Manager, clo
     clock.advance(4.9)
     assert manager.heard() == []
     clock.advance(0.1)
+    assert manager.heard() == [["WATCHDOG=1"]]
+
+
+def test_the_heart_beats_where_file_descriptors_have_run_out(manager: Manager, clock: Clock) -> None:
+    announcer(environ(manager, WATCHDOG_USEC="10000000"), clock)
+    manager.heard()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        clock.advance(5)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert manager.heard() == [["WATCHDOG=1"]]
 
 

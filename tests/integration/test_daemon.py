@@ -93,6 +93,17 @@ def test_what_netdctl_check_cannot_see_is_no_mistake(directory: Path) -> None:
     assert done.stdout == f"{config}: good: cache.main\n"
 
 
+def test_netdctl_check_looks_at_a_certificate_whose_key_it_cannot_see(directory: Path) -> None:
+    (directory / "junk").write_text("junk")
+    config = directory / "netd.toml"
+    config.write_text(
+        f'{PLAIN}tls = {{certificate = "junk", private_key_file = "$CREDENTIALS_DIRECTORY/secret_key.pem"}}\n'
+    )
+    done = subprocess.run([NETDCTL, "check", config], capture_output=True, text=True, check=False)
+    assert done.stderr == f"{config}: echo.plain.tls.certificate: {directory}/junk: holds no certificate in PEM form\n"
+    assert done.returncode == 78
+
+
 def test_a_file_with_a_name_that_no_file_has_is_a_mistake(directory: Path) -> None:
     config = directory / "netd.toml"
     config.write_text(

@@ -21,6 +21,9 @@ os.dup2(int(sys.argv[1]), 3)
 os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid()), "LISTEN_FDNAMES": "netd"}
 os.execv(sys.argv[2], sys.argv[2:])
 """
+NOT_PASSED = (
+    "systemd has passed no such socket to this daemon; netd.socket must list it, and be active when netd starts"
+)
 OTHER = '[echo.other]\nlisten = "127.0.0.1:0"\n'
 
 
@@ -89,8 +92,8 @@ def test_a_port_of_systemd_s_may_be_behind_a_load_balancer(tmp_path: Path, port:
 @pytest.mark.parametrize(
     ("listen", "why"),
     [
-        ("index=1", "systemd has passed no such socket to this daemon; netd.socket must list it, and run"),
-        ("name=nothing", "systemd has passed no such socket to this daemon; netd.socket must list it, and run"),
+        ("index=1", NOT_PASSED),
+        ("name=nothing", NOT_PASSED),
     ],
 )
 def test_a_socket_that_was_not_passed_is_told(tmp_path: Path, port: socket.socket, listen: str, why: str) -> None:
@@ -102,10 +105,7 @@ def test_a_socket_that_was_not_passed_is_told(tmp_path: Path, port: socket.socke
 def test_without_systemd_the_daemon_says_what_is_missing(tmp_path: Path) -> None:
     netd = Netd(tmp_path, ECHO)
     assert netd.wait() == os.EX_TEMPFAIL
-    assert netd.stderr == (
-        "netd: echo.plain.listen: systemd:domain=INET:index=0: "
-        "systemd has passed no such socket to this daemon; netd.socket must list it, and run\n"
-    )
+    assert netd.stderr == f"netd: echo.plain.listen: systemd:domain=INET:index=0: {NOT_PASSED}\n"
 
 
 def test_a_unix_socket_of_systemds_is_not_taken(tmp_path: Path, port: socket.socket) -> None:
