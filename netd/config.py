@@ -20,6 +20,8 @@ from netd.settings import Address, DaemonSettings, ListenerSettings, LogSettings
 LARGEST_FILE = 4 << 20
 """Bytes; a configuration is read whole, and a mistyped path should not read a disk image."""
 
+READABLE = "every user may read it: give it to netd's own user with mode 600, or make it a credential"
+
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _GENERAL: Mapping[str, type[Settings]] = {"daemon": DaemonSettings, "log": LogSettings}
 
@@ -116,9 +118,7 @@ def parse(raw: bytes, path: Path, environ: Mapping[str, str], *, others_may_read
         f"{key}: {name} is in the file itself, which others may read: use {name}_file"
         for key, name in (reader.inline_secrets if others_may_read else [])
     ]
-    warnings += [
-        f"{key}: {name}: {file}: every user may read it: chmod o-r" for key, name, file in reader.readable_secrets
-    ]
+    warnings += [f"{key}: {name}: {file}: {READABLE}" for key, name, file in reader.readable_secrets]
     warnings += [
         f"{service.key}.{warning}" for service in (admin, *services) for warning in service.settings.warnings()
     ]

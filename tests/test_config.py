@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from netd.config import Config, ConfigError, load, parse
+from netd.config import READABLE, Config, ConfigError, load, parse
 from netd.settings import parse_duration, parse_size
 
 PLAIN = '[echo.plain]\nlisten = "127.0.0.1:8001"\n'
@@ -264,7 +264,7 @@ def test_a_secret_s_own_file_that_every_user_may_read_is_warned_about() -> None:
             key.chmod(file)
             return load(config).warnings
 
-        told = f"{config}: echo.plain: private_key: {key}: every user may read it: chmod o-r"
+        told = f"{config}: echo.plain: private_key: {key}: {READABLE}"
         assert warnings(0o711, 0o604) == (told,)
         assert warnings(0o711, 0o640) == warnings(0o710, 0o644) == ()
 
@@ -281,9 +281,7 @@ def test_a_url_s_own_file_is_warned_about_only_when_there_is_a_password_in_it() 
             return load(config).warnings
 
         assert warnings(b"redis://127.0.0.1") == warnings(b"\xff@") == ()
-        assert warnings(b"redis://:SESAME@127.0.0.1") == (
-            f"{config}: cache.main: store: {url}: every user may read it: chmod o-r",
-        )
+        assert warnings(b"redis://:SESAME@127.0.0.1") == (f"{config}: cache.main: store: {url}: {READABLE}",)
 
 
 def test_users_with_the_same_mistake_make_one_warning(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from struct import pack
-from typing import Any, cast
+from typing import Any
 
 from fuzz.target import pieces
 from netd.bridge.frames import FrameError, FrameReader
@@ -75,7 +75,8 @@ class _Link:
 
 def _consume(events: Sequence[Any]) -> Sequence[Delivery]:
     link: Any = _Link()
-    subscription = RabbitSubscription(link, link, cast("Any", None), queue="work", prefetch=1, declare=None)
+    nothing: Any = None
+    subscription = RabbitSubscription(link, link, nothing, queue="work", prefetch=1, declaring=nothing)
     subscription.received(events)
     for delivery in link.taken:
         subscription.acknowledge(delivery.tag, all_up_to=True)

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, Protocol
 
-from netd.bridge.config import BridgeSettings, DeclareSettings
+from netd.bridge.config import BridgeSettings
 from netd.bridge.messages import Block, Delivery, Route
 
 
@@ -127,5 +127,5 @@ class Broker(Protocol):
     def outlet(self, route: Route, sender: Sender) -> Outlet:
         """A way in for the messages of one lane; `sender.opened()` follows when it is ready."""
 
-    def subscribe(self, queue: str, prefetch: int, declare: DeclareSettings | None, consumer: Consumer) -> Subscription:
+    def subscribe(self, queue: str, prefetch: int, consumer: Consumer) -> Subscription:
         """A way out; deliveries follow as soon as the queue is there."""

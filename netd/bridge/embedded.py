@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from netd.bridge import queuerows
 from netd.bridge.broker import BrokerState, Consumer, Outcome, Sender
 from netd.bridge.burials import Burials
-from netd.bridge.config import BridgeSettings, DeclareSettings
+from netd.bridge.config import BridgeSettings
 from netd.bridge.messages import ID_HEADER, PEER_HEADER, Block, Delivery, Details, Extra, Route
 from netd.bridge.queuerows import DamagedBlock, QueueRow, StoredBlock
 from netd.bridge.spool import RELEASE_DELAY, Plain, Spool
@@ -476,13 +476,7 @@ class EmbeddedBroker:
         self.clock.callLater(0, outlet.opened)
         return outlet
 
-    def subscribe(
-        self,
-        queue: str,
-        prefetch: int,
-        declare: DeclareSettings | None,  # noqa: ARG002 - the configuration says it for all
-        consumer: Consumer,
-    ) -> _Subscription:
+    def subscribe(self, queue: str, prefetch: int, consumer: Consumer) -> _Subscription:
         found = self._queues[queue.encode()]
         subscription = _Subscription(found, prefetch, consumer)
         found.subscribe(subscription)

@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults, succ
 
 from netd.bridge.amqp import ConnectionEnded
 from netd.bridge.broker import BrokerState, Consumer, Outlet, Sender, Subscription
-from netd.bridge.config import BridgeSettings, DeclareSettings
+from netd.bridge.config import BridgeSettings
 from netd.bridge.declaring import Declaring
 from netd.bridge.link import Link
 from netd.bridge.messages import Route
@@ -89,10 +89,10 @@ class RabbitBroker:
         """A way in for the messages of one lane."""
         return RabbitOutlet(self._link("publish"), route, sender, self._runtime.reactor)
 
-    def subscribe(self, queue: str, prefetch: int, declare: DeclareSettings | None, consumer: Consumer) -> Subscription:
+    def subscribe(self, queue: str, prefetch: int, consumer: Consumer) -> Subscription:
         """A way out."""
         link, reactor = self._link("consume"), self._runtime.reactor
-        return RabbitSubscription(link, consumer, reactor, queue=queue, prefetch=prefetch, declare=declare)
+        return RabbitSubscription(link, consumer, reactor, queue=queue, prefetch=prefetch, declaring=self._declaring)
 
     def _link(self, purpose: str) -> Link:
         """A link that has room for another user."""

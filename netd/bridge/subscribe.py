@@ -90,7 +90,7 @@ class SubscribeConnection(Connection, ABC):
     def connectionMade(self) -> None:
         settings = self._port.settings
         self._progress = self._port.clock.seconds()
-        self._subscription = self._port.broker.subscribe(settings.queue, settings.prefetch, settings.declare, self)
+        self._subscription = self._port.broker.subscribe(settings.queue, settings.prefetch, self)
 
     @property
     def subscribe_port(self) -> SubscribePort:

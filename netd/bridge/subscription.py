@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from netd.bridge.amqp import AmqpConnection, Channel, ChannelClosed, ConnectionEnded
 from netd.bridge.broker import Consumer
-from netd.bridge.config import DeclareSettings
+from netd.bridge.declaring import Declaring
 from netd.bridge.fields import FieldError, Properties, Reader
 from netd.bridge.frames import BASIC_ACK, BASIC_NACK, FRAME_END, METHOD, Content, Event
 from netd.bridge.ledger import Ledger
@@ -77,12 +77,12 @@ class RabbitSubscription:
         *,
         queue: str,
         prefetch: int,
-        declare: DeclareSettings | None,
+        declaring: Declaring,
     ) -> None:
         self._link = link
         self._queue = queue
         self._prefetch = prefetch
-        self._declare = declare
+        self._declaring = declaring
         self._consumer = consumer
         self._channel: Channel | None = None
         self._opening = Opening(link, self, reactor)
@@ -123,10 +123,11 @@ class RabbitSubscription:
     async def set_up(self, channel: Channel) -> None:
         """Consume the queue, once it is there."""
         await channel.prefetch(self._prefetch)
-        if self._declare is None:
+        declaration = self._declaring.wanted.get(self._queue)  # as it is now: a reload may have changed it
+        if declaration is None:
             await channel.check_queue(self._queue)
         else:
-            await channel.declare_queue(self._queue, self._declare)
+            await channel.declare_queue(self._queue, declaration)
         await channel.consume(self._queue)
 
     def opened(self, channel: Channel) -> None:

@@ -14,7 +14,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from netd.bridge.broker import Broker, BrokerState, Outcome, Outlet, Subscription
-from netd.bridge.config import DeclareSettings
 from netd.bridge.messages import Block, Delivery, Extra, HeaderValue, Route
 from netd.runtime import Reactor
 
@@ -139,12 +138,12 @@ class Sending(Waiting):
 class Receiving(Waiting):
     """A consumer that notes what it is told, and its subscription."""
 
-    def __init__(self, broker: Broker, queue: str, prefetch: int = 100, declare: DeclareSettings | None = None) -> None:
+    def __init__(self, broker: Broker, queue: str, prefetch: int = 100) -> None:
         super().__init__()
         self.deliveries: list[Delivery] = []
         self.interruptions: list[str] = []
         self.in_call = False
-        self.subscription: Subscription = broker.subscribe(queue, prefetch, declare, self)
+        self.subscription: Subscription = broker.subscribe(queue, prefetch, self)
 
     @property
     def bodies(self) -> list[bytes]:

@@ -3,7 +3,6 @@
 import pytest
 
 from netd.bridge.broker import Outcome
-from netd.bridge.config import DeclareSettings
 from tests.bridge.broker_contract import Receiving, Sending, eventually, on_the_reactor, route, started
 from tests.bridge.rabbit import RabbitArena
 from tests.servers import RabbitServer, VirtualHost
@@ -60,25 +59,6 @@ async def test_an_operator_may_delete_the_queue_many_times(arena: RabbitArena) -
             arena.make_queue("work")
         await sending.outcome(sending.send(b"at last"))
         assert await receiving.received(1) == [b"at last"]
-
-
-@on_the_reactor
-async def test_a_queue_is_declared_where_that_is_asked(arena: RabbitArena) -> None:
-    async with started(arena) as broker:
-        declaration = DeclareSettings.model_validate({"type": arena.kind, "arguments": {"x-max-length": 7}})
-        receiving = Receiving(broker, "made", declare=declaration)
-        await eventually(lambda: receiving.subscription.problem == "")
-        made = arena.server.api("GET", arena.path("queues", "made"))
-        assert made["durable"]
-        assert made["arguments"] == {"x-queue-type": arena.kind, "x-max-length": 7}
-
-
-@on_the_reactor
-async def test_a_queue_that_is_otherwise_than_declared_is_told(arena: RabbitArena) -> None:
-    async with started(arena) as broker:
-        receiving = Receiving(broker, "work", declare=DeclareSettings(arguments={"x-max-length": 7}))
-        await eventually(lambda: receiving.subscription.problem.startswith("406 PRECONDITION_FAILED"))
-        assert "x-max-length" in receiving.subscription.problem or "x-queue-type" in receiving.subscription.problem
 
 
 @on_the_reactor

@@ -15,7 +15,7 @@ from netd.bridge.rabbit import RabbitBroker
 from netd.log import LogOutput, render_json
 from netd.ports import Ports
 from netd.runtime import Runtime
-from tests.bridge.broker_contract import Sending, eventually, on_the_reactor, route
+from tests.bridge.broker_contract import Receiving, Sending, eventually, on_the_reactor, route
 from tests.bridge.fake_rabbit import ANSWERS, BROKER, FakeRabbit, MemoryTime, accept, make_reactor, settle
 from tests.bridge.rabbit import RabbitArena, settings
 from tests.fakes import result_of
@@ -96,6 +96,28 @@ async def test_one_that_cannot_be_declared_is_told_once_and_holds_up_nothing(
     told = [line for line in said if "declared" in line]
     assert len(told) == 1
     assert told[0].startswith("bridge.main: queue work cannot be declared: 406 PRECONDITION_FAILED")
+
+
+@on_the_reactor
+async def test_who_subscribes_makes_what_was_deleted_meanwhile(arena: RabbitArena) -> None:
+    async with client(arena, subscribe=ports("new", type=arena.kind, arguments={"x-max-length": 7})) as broker:
+        await eventually(lambda: broker.state.state == "up")
+        arena.delete_queue("new")
+        receiving = Receiving(broker, "new")
+        await eventually(lambda: receiving.subscription.problem == "")
+        made = arena.server.api("GET", arena.path("queues", "new"))
+        assert made["durable"]
+        assert made["arguments"] == {"x-queue-type": arena.kind, "x-max-length": 7}
+
+
+@on_the_reactor
+async def test_who_subscribes_to_a_queue_that_is_otherwise_is_told_until_a_reload_mends_it(arena: RabbitArena) -> None:
+    async with client(arena, subscribe=ports("work", type=arena.kind, arguments={"x-max-length": 7})) as broker:
+        receiving = Receiving(broker, "work")
+        await eventually(lambda: receiving.subscription.problem.startswith("406 PRECONDITION_FAILED"))
+        assert "x-max-length" in receiving.subscription.problem
+        (await broker.prepare_queues(settings(arena.vhost.url, subscribe=ports("work", type=arena.kind))))()
+        await eventually(lambda: receiving.subscription.problem == "")
 
 
 @on_the_reactor
