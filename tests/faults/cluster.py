@@ -64,6 +64,10 @@ class RabbitCluster:
             self.nodes[0].start()  # the others then join it, and nobody waits for nobody
             for node in self.nodes[1:]:
                 node.start()
+            for (
+                node
+            ) in self.nodes:  # a virtual host that is made before a node has done with starting never comes up there
+                node.ctl("await_startup")
         except BaseException:
             self.close()
             raise
