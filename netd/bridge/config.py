@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal, Self
 from urllib.parse import quote, unquote, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
 
 from netd.settings import (
     Address,
@@ -141,6 +150,15 @@ class BrokerTlsSettings(Settings):
         return self
 
 
+def _parse_argument(value: object) -> bool | int | str:
+    if isinstance(value, bool | int | str):
+        return value
+    raise ValueError(f"expected true, false, a whole number or a string; got {show(value)}")
+
+
+Argument = Annotated[bool | int | str, PlainValidator(_parse_argument)]
+
+
 class DeclareSettings(Settings):
     """A queue that is made if it is not there."""
 
@@ -148,7 +166,7 @@ class DeclareSettings(Settings):
     """Whether it outlives the broker's restart."""
     type: Literal["", "classic", "quorum", "stream"] = ""
     """ "": the broker's default."""
-    arguments: dict[Short, StrictBool | StrictInt | StrictStr] = Field(default_factory=dict)
+    arguments: dict[Short, Argument] = Field(default_factory=dict)
     """Such as { x-max-length = 100000 }."""
 
 
@@ -289,9 +307,9 @@ class BridgeSettings(ListenerSettings):
         """Whether messages stay in netd's own queues."""
         return self.broker.text is not None and not parse_brokers(self.broker.text)
 
-    def queues(self) -> dict[str, dict[str, StrictBool | StrictInt | StrictStr]]:
+    def queues(self) -> dict[str, dict[str, Argument]]:
         """The queues of the embedded broker, with their arguments: those that a port names."""
-        found: dict[str, dict[str, StrictBool | StrictInt | StrictStr]] = {}
+        found: dict[str, dict[str, Argument]] = {}
         for port in self.publish.values():
             if port.routing_key:
                 found[port.routing_key] = {}

@@ -85,6 +85,10 @@ def test_a_url_may_stand_in_a_file(tmp_path: Path) -> None:
         ('publish."a b" = { listen = "127.0.0.1:1", routing_key = "a" }', ': "a b": names are letters'),
         (SUBSCRIBE + ", prefetch = 0 }", ".subscribe.a.prefetch: expected at least 1; got 0"),
         (SUBSCRIBE + ", declare = { typ = 1 } }", ".subscribe.a.declare.typ: unknown key; did you mean type?"),
+        (
+            SUBSCRIBE + ", declare = { arguments = { x-max-length = 1.5 } } }",
+            ".subscribe.a.declare.arguments.x-max-length: expected true, false, a whole number or a string; got 1.5",
+        ),
         (SUBSCRIBE + ", declare = true }", ".subscribe.a.declare: expected a table; got true"),
         (
             SUBSCRIBE + ", declare = {} }\n" + 'subscribe.b = { listen = "127.0.0.1:3", queue = "a", '
