@@ -55,7 +55,7 @@ class RabbitOutlet:
         self._origin = ""
         self._retried: dict[str, int] = {}  # the ids, and numbers, of dead letters on their way again
         self._limit = 0  # while a culprit is sought, how many messages may be on their way; 0: any
-        self._held: deque[tuple[Block, int, int]] = deque()  # what that limit keeps here
+        self._held: deque[tuple[Block, int, int]] = deque()  # what that limit keeps here, in order
         self._trouble = ""
         self._closed = False
         link.join(self)
@@ -157,7 +157,7 @@ class RabbitOutlet:
 
     def publish(self, block: Block, start: int, stop: int) -> None:
         """Send the messages of a block from index `start` up to, not including, `stop`. Only while it is ready."""
-        if self._limit:
+        if self._limit or self._held:  # nothing overtakes what is held
             self._held.append((block, start, stop))
             self._reactor.callLater(0, self._send_held)
         else:

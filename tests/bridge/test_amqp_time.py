@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from netd.bridge.broker import Broker, BrokerState, Outcome
 from netd.bridge.frames import BASIC_DELIVER
 from netd.bridge.messages import Block
+from netd.bridge.outlet import UNRESTRICTED
 from netd.bridge.rabbit import CHANNELS, RabbitBroker
 from netd.log import LogOutput, render_json
 from netd.ports import Ports
@@ -197,6 +198,34 @@ def test_every_message_is_published_persistent_mandatory_and_with_its_id(scene: 
     assert [each.mandatory for each in published] == [True, True]
     assert [each.headers for each in rabbit.headers] == [{"x-netd-id": netd_id(1)}, {"x-netd-id": netd_id(2)}]
     assert {each.delivery_mode for each in rabbit.headers} == {2}
+
+
+class Eager(Sending):
+    """A sender that publishes something new as soon as anything is confirmed."""
+
+    def settled(self, first: int, last: int, outcome: Outcome, reason: str = "") -> None:
+        super().settled(first, last, outcome, reason)
+        if outcome is Outcome.CONFIRMED:
+            self.send(b"new")
+
+
+def test_nothing_new_overtakes_what_is_held_while_a_culprit_is_sought(scene: Scene) -> None:
+    rabbit = scene.connect()
+    sending = Eager(scene.broker, route())
+    settle(scene.memory)
+    sending.send(*[b"x"] * 2 * UNRESTRICTED)
+    sending.send(*[b"x"] * 2 * UNRESTRICTED)
+    rabbit.say(1, spec.Channel.Close(406, "PRECONDITION_FAILED - one of these", 60, 40))
+    settle(scene.memory)
+    assert sending.outcomes == {number: [Outcome.LOST] for number in range(1, 4 * UNRESTRICTED + 1)}
+    rabbit.headers.clear()
+    for first in (1, 2 * UNRESTRICTED + 1):
+        sending.give(Block(route(), ORIGIN, first, 0, [b"x"] * 2 * UNRESTRICTED))
+    settle(scene.memory)
+    rabbit.say(1, spec.Basic.Ack(len(rabbit.headers), multiple=True))
+    settle(scene.memory)
+    published = [each.headers["x-netd-id"] for each in rabbit.headers]
+    assert published == [netd_id(number) for number in range(1, 4 * UNRESTRICTED + 2)]
 
 
 # --- connecting again
