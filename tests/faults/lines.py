@@ -109,10 +109,9 @@ class Consumer(Client):
         """Publisher, number and `x-netd-id`, in the order they came."""
         self.circumstances: list[tuple[float, int, bool]] = []
         """Of each of them: when it came, by which of the connections, and whether it was said to be redelivered."""
-        self._seen: set[tuple[str, int]] = set()
         self._connections = 0
         self.again: set[tuple[str, int]] = set()
-        """Those that had been on their way before when they came for the first time."""
+        """Those that had been on their way before when they came, or have come again so."""
 
     def work(self, connection: socket.socket) -> None:
         rest = b""
@@ -136,8 +135,7 @@ class Consumer(Client):
             name, number = found["body"].split()
             self.received.append((name, int(number), found["headers"]["x-netd-id"]))
             self.circumstances.append((time.monotonic(), self._connections, found["redelivered"]))
-            if found["redelivered"] and (name, int(number)) not in self._seen:
+            if found["redelivered"]:
                 self.again.add((name, int(number)))
-            self._seen.add((name, int(number)))
         except (ValueError, KeyError) as error:
             raise NotUnderstood(f"{error!r} in {line!r}") from None

@@ -188,7 +188,9 @@ class Rounds:
         """What came from the port whose queue has one consumer came in order, repeats aside.
 
         What the broker has delivered before is a repeat too, whether it was seen or not: what was on its way to a
-        connection that broke goes back to the queue while the next one, of the same client, may have its prefetch.
+        connection that broke goes back to the queue while the next one, of the same client, may have its prefetch. It
+        comes again in the end, and before that, when netd was killed too, the line's other copy may come, from netd's
+        spool.
         """
         consumer = self.consumers[0]
         seen = dict.fromkeys((name, number) for name, number, _ in consumer.received if name == "alone")
@@ -197,9 +199,9 @@ class Rounds:
             assert earlier < later, f"{later} came after {earlier}:\n{self._story(earlier, later)}"
 
     def _story(self, *numbers: int) -> str:
-        """What was received, and what broke, around the first sight of some numbers."""
+        """What was received, and what broke, whenever some numbers came."""
         consumer = self.consumers[0]
-        at = [next(at for at, each in enumerate(consumer.received) if each[1] == number) for number in numbers]
+        at = [index for index, each in enumerate(consumer.received) if each[1] in numbers]
         shown = sorted({index for each in at for index in range(max(each - 15, 0), each + 15)})
         told = [
             (when, f"{number} {netd_id.rpartition('-')[2]} by connection {link}{' again' * redelivered}")
