@@ -200,14 +200,14 @@ class Lane:
         """
         bodies = received.bodies
         block = self._open
-        if block is None:
+        keyed = received.keys is not None
+        if block is None or (block.keys is not None) is not keyed:  # after a reload clients of two framings may be here
             block = self._open = _Open(self, self._next, int(self._wall()))
+            block.keys = [] if keyed else None
             self._spool.write(block)
         at = len(block.bodies)
         block.bodies += bodies
-        if received.keys is not None:
-            if block.keys is None:
-                block.keys = []
+        if block.keys is not None and received.keys is not None:
             block.keys += received.keys
         if received.extras is not None:
             block.extras |= {at + index: extra for index, extra in received.extras.items()}

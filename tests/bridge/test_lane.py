@@ -7,6 +7,7 @@ import pytest
 
 from netd.bridge import lane as lane_module
 from netd.bridge.broker import Outcome
+from netd.bridge.lines import Incoming, Rules
 from netd.bridge.spoolfile import SpoolFailed
 from tests.bridge.workbench import Teller, Workbench, warnings
 
@@ -265,6 +266,18 @@ def test_a_dead_letter_tried_again_has_the_id_it_had(bench: Bench) -> None:
     one.wire.settle(2, 2, Outcome.RETURNED, "312 NO_ROUTE")
     one.finish(1)
     assert [letter.body for letter in one.dead()] == [b"a"]
+
+
+def test_clients_of_a_port_whose_framing_has_changed_share_no_block(bench: Bench) -> None:
+    one = bench()
+    raw = one.incoming
+    keyed = Incoming(Rules("key-tab", 1 << 20, lambda key: True))
+    for incoming, data in ((raw, b"a\n"), (keyed, b"other\tb\n"), (keyed, b"other\tc\n"), (raw, b"d\n")):
+        one.lane.accept(incoming.receive(data), len(data), one.client)
+    one.finish()
+    assert [body for _, body in one.wire.published] == [b"a", b"b", b"c", b"d"]
+    assert one.wire.keys == [b"work", b"other", b"other", b"work"]
+    assert one.rows() == 3
 
 
 def test_a_spool_at_its_limit_says_so_until_a_part_of_it_is_free(bench: Bench) -> None:

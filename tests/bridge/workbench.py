@@ -93,6 +93,8 @@ class Wire:
         self.problem = ""
         self.published: list[tuple[str, bytes]] = []
         """Every message that was given to it, with its id."""
+        self.keys: list[bytes] = []
+        """Their routing keys."""
         self.unsettled: dict[int, tuple[str, bytes]] = {}
 
     def publish(self, block: Block, start: int, stop: int) -> None:
@@ -102,6 +104,7 @@ class Wire:
             message = block.netd_id(index), block.bodies[index]
             assert block.first + index not in self.unsettled, "given twice"
             self.published.append(message)
+            self.keys.append(block.keys[index] if block.keys is not None else block.route.routing_key.encode())
             self.unsettled[block.first + index] = message
 
     def settle(self, first: int, last: int, outcome: Outcome, reason: str = "") -> list[tuple[str, bytes]]:
