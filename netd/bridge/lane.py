@@ -355,6 +355,7 @@ class Lane:
 
     def _was_read(self, found: Sequence[Block | Damaged]) -> None:
         self._reading = False
+        found = [each for each in found if each.first <= self._committed]  # more is there after a commit that failed
         if not found:
             _log.error("the spool has no block where {port} has a backlog", port=self.row.route.port)
             self._cursor = self._committed + 1

@@ -280,6 +280,25 @@ def test_clients_of_a_port_whose_framing_has_changed_share_no_block(bench: Bench
     assert one.rows() == 3
 
 
+def test_what_is_on_disk_and_not_known_to_be_is_not_published(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_module, "RECENT_SIZE", 1)
+    one = bench(confirmed=True)
+    one.wire.ready = False
+    for body in (b"a", b"b"):
+        one.send(body)
+        one.finish()
+    one.send(b"c")
+    one.turn()
+    one.thread.run("after")
+    one.wire.open()
+    one.thread.run()
+    assert [body for _, body in one.wire.published] == [b"a", b"b"]
+    one.finish(1)
+    assert [body for _, body in one.wire.published] == [b"a", b"b", b"c"]
+    one.wire.settle(1, 3, Outcome.CONFIRMED)
+    assert one.client.done == [1, 2, 3]
+
+
 def test_a_spool_at_its_limit_says_so_until_a_part_of_it_is_free(bench: Bench) -> None:
     one = bench(limit=400_000)
     for _ in range(8):
