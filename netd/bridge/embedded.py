@@ -226,7 +226,7 @@ class _Queue:
             if isinstance(each, StoredBlock):
                 self._load(_Loaded(each, old=each.position < self.row.next))
             else:
-                self._loaded_upto = each.position + each.count - 1
+                self._loaded_upto = each.position  # and what comes next is found: its count may be what is damaged
                 self._bury_damaged(each)
         if not found:
             self._loaded_upto = self._committed - 1

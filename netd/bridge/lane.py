@@ -24,6 +24,7 @@ import time
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from secrets import token_hex
 
@@ -361,7 +362,7 @@ class Lane:
             self._cursor = self._committed + 1
         for each in found:
             if isinstance(each, Damaged):
-                self._recent.append(each)
+                self._recent.append(replace(each, after=min(each.after, self._committed + 1)))
             else:
                 flight = _Flight(each, OVERHEAD + sum(map(len, each.bodies)))
                 self._recent.append(flight)

@@ -9,7 +9,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from secrets import token_hex
 
@@ -351,7 +351,10 @@ class SpoolFile:
         size = 0
         try:
             for at, count, accepted, check, data in self.db.execute(query, (place(lane, first), place(lane + 1, 0))):
-                found.append(_decode(row, at - place(lane, 0), count, accepted, check, data))
+                each = _decode(row, at - place(lane, 0), count, accepted, check, data)
+                if isinstance(each, Damaged) and (after := self.following(lane, each.first + 1)) is not None:
+                    each = replace(each, after=after)  # its count may be what is damaged
+                found.append(each)
                 size += len(data) if isinstance(data, bytes) else 0
                 if size >= most:
                     break

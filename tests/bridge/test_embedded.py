@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from netd.bridge import queuerows
+from netd.bridge import embedded, queuerows
 from netd.bridge.broker import Outcome
 from netd.bridge.embedded import EmbeddedBroker
 from netd.bridge.queuerows import StoredBlock
@@ -191,6 +191,22 @@ async def test_a_block_of_which_the_disk_has_forgotten_what_was_settled_is_deliv
         assert await receiving.received(3) == [b"a", b"b", b"c"]
         receiving.acknowledge(receiving.deliveries[-1], all_up_to=True)
         assert queue.length == 0
+
+
+@on_the_reactor
+async def test_a_block_with_a_damaged_count_holds_up_no_other(
+    arena: EmbeddedArena, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "READ_SIZE", 1)
+    async with started(arena) as broker:
+        sending = Sending(broker, route())
+        for body in (b"a", b"b", b"c"):
+            await sending.outcome(sending.send(body))
+    file = SpoolFile(arena.path)
+    file.db.execute("UPDATE queued SET count = 200 WHERE place & 0xff = 1")
+    file.close()
+    async with again(arena) as broker:
+        assert await Receiving(broker, "work").received(2) == [b"b", b"c"]
 
 
 @pytest.mark.parametrize("column", ["name", "taken", "following"])

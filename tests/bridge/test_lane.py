@@ -299,6 +299,47 @@ def test_what_is_on_disk_and_not_known_to_be_is_not_published(bench: Bench, monk
     assert one.client.done == [1, 2, 3]
 
 
+@pytest.mark.parametrize("count", [0, 1, 200], ids="count of {}".format)
+def test_a_block_with_a_damaged_count_takes_no_other_with_it(bench: Bench, tmp_path: Path, count: int) -> None:
+    one = bench()
+    one.wire.ready = False
+    for bodies in ([b"first"], [b"second", b"third"], [b"fourth"], [b"fifth"]):
+        one.send(*bodies)
+        one.finish()
+    one.spool.file.db.execute("UPDATE block SET count = ? WHERE count = 2", (count,))
+    two = one.crash(tmp_path / "after.spool")
+    two.finish()
+    assert [body for _, body in two.wire.published] == [b"first", b"fourth", b"fifth"]
+    two.wire.settle(1, 1, Outcome.CONFIRMED)
+    two.finish(1)
+    assert two.rows() == 2
+    assert b"second" in two.dead()[0].body
+    two.wire.settle(4, 5, Outcome.CONFIRMED)
+    two.finish(1)
+    assert two.rows() == 0
+    two.close()
+
+
+def test_a_damaged_count_of_the_last_block_leaves_out_nothing_that_comes_after(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane_module, "RECENT_SIZE", 1)
+    one = bench()
+    one.wire.ready = False
+    for body in (b"first", b"second"):
+        one.send(body)
+        one.finish()
+    one.spool.file.db.execute("UPDATE block SET count = 200 WHERE place & 0xff = 2")
+    one.wire.open()
+    one.finish()
+    one.send(b"third")
+    one.finish()
+    assert [body for _, body in one.wire.published] == [b"first", b"third"]
+    one.wire.settle(1, 1, Outcome.CONFIRMED)
+    one.finish(1)
+    assert one.on_disk(b"third")
+
+
 def test_a_spool_at_its_limit_says_so_until_a_part_of_it_is_free(bench: Bench) -> None:
     one = bench(limit=400_000)
     for _ in range(8):
