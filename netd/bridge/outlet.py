@@ -57,13 +57,14 @@ class RabbitOutlet:
         self._limit = 0  # while a culprit is sought, how many messages may be on their way; 0: any
         self._held: deque[tuple[Block, int, int]] = deque()  # what that limit keeps here, in order
         self._trouble = ""
+        self._telling = False
         self._closed = False
         link.join(self)
 
     @property
     def ready(self) -> bool:
         """Whether it takes messages now."""
-        return self._channel is not None and not self._blocked()
+        return self._channel is not None and not self._telling and not self._blocked()
 
     def _blocked(self) -> str:
         return self._link.connection.blocked if self._link.connection is not None else ""
@@ -130,8 +131,7 @@ class RabbitOutlet:
         told: _Told = []
         waited = self._ledger.waiting
         on_their_way = self._ledger.settle_all()
-        held = [(block.first + start, block.first + stop - 1) for block, start, stop in self._held]
-        self._held.clear()
+        held = self._take_held()
         self._retried.clear()
         trouble = ""
         outcome = Outcome.LOST
@@ -208,6 +208,12 @@ class RabbitOutlet:
                 self._held.appendleft((block, middle, stop))
             self._send(block, start, middle)
 
+    def _take_held(self) -> list[Range]:
+        """Hold nothing any more; returns what was held."""
+        held = [(block.first + start, block.first + stop - 1) for block, start, stop in self._held]
+        self._held.clear()
+        return held
+
     # --- what becomes of them
 
     def received(self, events: Sequence[Event]) -> None:
@@ -264,9 +270,15 @@ class RabbitOutlet:
             self._trouble = last[3]
         if self._limit and not self._ledger.waiting and last[2] is Outcome.CONFIRMED:
             self._limit = self._limit * 2 if self._limit < UNRESTRICTED else 0
-        for first, last_one, outcome, reason in told:
-            if not self._closed:
-                self._sender.settled(first, last_one, outcome, reason)
+        if refusal := next((reason for _, _, outcome, reason in told if outcome is Outcome.REFUSED), ""):
+            _tell(told, self._take_held(), Outcome.LOST, refusal)  # to be published after what was refused
+        try:
+            for at, (first, last_one, outcome, reason) in enumerate(told, 1):
+                self._telling = at < len(told)  # nothing new overtakes a refusal that is yet to be told
+                if not self._closed:
+                    self._sender.settled(first, last_one, outcome, reason)
+        finally:
+            self._telling = False
         if self._held:
             self._send_held()
 

@@ -228,6 +228,44 @@ def test_nothing_new_overtakes_what_is_held_while_a_culprit_is_sought(scene: Sce
     assert published == [netd_id(number) for number in range(1, 4 * UNRESTRICTED + 2)]
 
 
+class Patient(Sending):
+    """A sender that publishes something new when anything is confirmed, until it is told that something was refused."""
+
+    def settled(self, first: int, last: int, outcome: Outcome, reason: str = "") -> None:
+        super().settled(first, last, outcome, reason)
+        refused = any(Outcome.REFUSED in each for each in self.outcomes.values())
+        if self.outlet.ready and not refused:
+            self.send(b"new")
+
+
+def test_nothing_new_is_published_before_a_refusal_that_came_in_the_same_read_is_told(scene: Scene) -> None:
+    rabbit = scene.connect()
+    sending = Patient(scene.broker, route())
+    settle(scene.memory)
+    sending.send(b"1", b"2", b"3")
+    rabbit.say(1, spec.Basic.Ack(1), spec.Basic.Nack(2), spec.Basic.Ack(3))
+    settle(scene.memory)
+    assert list(sending.outcomes) == [1, 2, 3]
+    assert len(rabbit.headers) == 3
+    assert sending.outlet.ready
+
+
+def test_what_is_held_while_a_culprit_is_sought_does_not_overtake_what_is_refused(scene: Scene) -> None:
+    rabbit, sending = sending_on(scene)
+    sending.send(*[b"x"] * 4)
+    rabbit.say(1, spec.Channel.Close(406, "PRECONDITION_FAILED - one of these", 60, 40))
+    settle(scene.memory)
+    rabbit.headers.clear()
+    sending.give(Block(route(), ORIGIN, 1, 0, [b"x"] * 4))
+    settle(scene.memory)
+    assert len(rabbit.headers) == 2
+    rabbit.say(1, spec.Basic.Ack(1), spec.Basic.Nack(2))
+    settle(scene.memory)
+    assert len(rabbit.headers) == 2
+    told = [sending.outcomes[number][1:] for number in range(1, 5)]
+    assert told == [[Outcome.CONFIRMED], [Outcome.REFUSED], [Outcome.LOST], [Outcome.LOST]]
+
+
 # --- connecting again
 
 
