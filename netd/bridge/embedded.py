@@ -388,9 +388,9 @@ class _Subscription:
 class _Outlet:
     """A lane's way in."""
 
-    ready = True
-
     def __init__(self, broker: "EmbeddedBroker", sender: Sender) -> None:
+        self.ready = True
+        """Not while a refusal is yet to be told: nothing new overtakes it."""
         self.problem = ""
         self._broker = broker
         self._sender: Sender | None = sender
@@ -415,6 +415,7 @@ class _Outlet:
             piece = _cut(block, start, start + room)
             queue.append(piece, OVERHEAD + sum(map(len, piece.bodies)), self)
         if start + room < stop:
+            self.ready = False
             self.problem = f"queue {queue.row.name} is full: {MAX_LENGTH}"
             self._later(first + room, last, Outcome.REFUSED, self.problem)
 
@@ -422,6 +423,7 @@ class _Outlet:
         self._broker.clock.callLater(0, self.tell, first, last, outcome, reason)
 
     def tell(self, first: int, last: int, outcome: Outcome, reason: str = "") -> None:
+        self.ready = self.ready or outcome is Outcome.REFUSED
         if self._sender is not None:
             self._sender.settled(first, last, outcome, reason)
 

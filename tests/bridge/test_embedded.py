@@ -170,6 +170,19 @@ async def test_a_queue_knows_its_length_after_a_restart(arena: EmbeddedArena) ->
         assert await sending.outcome(sending.send(b"c")) == [Outcome.REFUSED]
 
 
+@on_the_reactor
+async def test_nothing_overtakes_a_refusal_that_is_yet_to_be_told(arena: EmbeddedArena) -> None:
+    async with started(arena) as broker:
+        sending, receiving = Sending(broker, route("small")), Receiving(broker, "small")
+        await sending.outcome(sending.send(b"a", b"b"))
+        await receiving.received(2)
+        refused = sending.send(b"c")
+        receiving.acknowledge(receiving.deliveries[0])  # now there is room
+        assert not sending.outlet.ready
+        assert await sending.outcome(refused) == [Outcome.REFUSED]
+        assert sending.outlet.ready
+
+
 @pytest.mark.parametrize("settled", [5, "1", b"\1", b"\1\0\0\0", b"\1\7\0"])
 @on_the_reactor
 async def test_a_block_of_which_the_disk_has_forgotten_what_was_settled_is_delivered_again_and_whole(
