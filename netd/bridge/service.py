@@ -113,9 +113,13 @@ class BridgeService(Service):
             self.settings = settings
             self.spool.set_limit(settings.spool_limit)
             have_queues()
-            for lane in {port.lane for port in publish.values()} - set(self.lanes):
-                self.lanes.append(lane)
-                lane.open(broker)
+            lanes = {lane.row.id: lane for lane in self.lanes}
+            for each in publish.values():
+                if (lane := lanes.get(each.lane.row.id)) is not None:
+                    each.lane = lane  # which a dead letter that is tried again may have opened meanwhile
+                else:
+                    self.lanes.append(each.lane)
+                    each.lane.open(broker)
             for port in subscribe.values():
                 port.open(broker)
             self.publish_ports, self.subscribe_ports = publish, subscribe

@@ -1,7 +1,7 @@
 """The bridge's verbs, and netdctl's commands for it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,9 @@ from twisted.internet.defer import Deferred
 from netd.console.console import Console
 from netd.console.output import MemoryOutput
 from netd.ctl import main
-from tests.bridge.served import Served
+from tests.bridge.served import CONFIG, Served
 from tests.console.desk import EVE, OPS
+from tests.fakes import configure
 
 
 @pytest.fixture
@@ -91,6 +92,25 @@ def test_a_cut_line_is_not_published_unless_it_is_named(served: Served) -> None:
     assert sorted((letter["reason"], letter["attempts"]) for letter in letters) == [("312 NO_ROUTE", 1), ("cut off", 0)]
     (cut,) = [letter["id"] for letter in letters if letter["reason"] == "cut off"]
     assert "1 dead letter on the way again\n" in run(served, f"bridge dead retry {cut}")
+
+
+def test_dead_letters_that_are_tried_again_during_a_reload_have_no_number_of_another_line(tmp_path: Path) -> None:
+    before = Served(tmp_path, publish='framing = "key-tab"')
+    send(before, b"nowhere\tone\n")
+    before.stop()
+    served = Served(tmp_path, publish='framing = "key-tab"\npriority = 1')
+    (config,) = configure(CONFIG.format(settings="", publish='framing = "key-tab"', subscribe="")).services
+    commits: list[Callable[[], None]] = []
+    Deferred.fromCoroutine(served.service.adapt(config)).addCallback(commits.append)
+    assert "1 dead letter on the way again" in run(served, "bridge dead retry --all")
+    served.settle(1)
+    (commit,) = commits
+    commit()
+    send(served, b"hello\ttwo\n")
+    numbers = [lane.row.id for lane in served.service.lanes]
+    assert len(numbers) == len(set(numbers)) == 2
+    assert served.service.publish_ports["hello"].lane in served.service.lanes
+    served.stop()
 
 
 def test_a_paused_bridge_takes_lines_and_publishes_nothing(served: Served) -> None:
