@@ -227,6 +227,16 @@ class Lane:
     def retry(self, letters: Sequence[DeadLetter]) -> None:
         """Take dead letters back, with the `x-netd-id` they had."""
         self._open = None  # what comes after is numbered after
+        part: list[DeadLetter] = []
+        size = 0
+        for letter in letters:
+            part.append(letter)
+            size += len(letter.body)
+            if size >= BLOCK_SIZE or letter is letters[-1]:  # SQLite takes no block of a gigabyte
+                self._retry(part, size)
+                part, size = [], 0
+
+    def _retry(self, letters: Sequence[DeadLetter], size: int) -> None:
         forget = partial(SpoolFile.forget, ids=[letter.id for letter in letters])
         block = _Open(self, self._next, int(self._wall()), also=forget)
         block.bodies = [letter.body for letter in letters]
@@ -235,7 +245,6 @@ class Lane:
             index: Extra(each.extra.headers, each.extra.message_id, each.extra.peer, each.netd_id)
             for index, each in enumerate(letters)
         }
-        size = sum(map(len, block.bodies))
         block.size += size
         self._next += len(letters)
         self.accepted += len(letters)

@@ -268,6 +268,21 @@ def test_a_dead_letter_tried_again_has_the_id_it_had(bench: Bench) -> None:
     assert [letter.body for letter in one.dead()] == [b"a"]
 
 
+def test_large_dead_letters_tried_again_are_more_than_one_block(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_module, "BLOCK_SIZE", 1000)
+    one = bench()
+    bodies = [bytes([number]) * 400 for number in range(ord("a"), ord("k"))]
+    one.send(*bodies)
+    one.finish()
+    one.wire.settle(1, 10, Outcome.RETURNED, "312 NO_ROUTE")
+    one.finish(1)
+    one.lane.retry(one.dead())
+    one.finish()
+    assert one.dead() == []
+    assert one.rows() == 4
+    assert one.wire.published[10:] == one.wire.published[:10]
+
+
 def test_clients_of_a_port_whose_framing_has_changed_share_no_block(bench: Bench) -> None:
     one = bench()
     raw = one.incoming
