@@ -7,7 +7,8 @@ and is told what became of every message, in ranges of their numbers and exactly
 - RETURNED: it cannot be delivered as it is (no queue for its key, no such exchange, not permitted): dead letters, with
   the reason. The broker's own words are in it: "312 NO_ROUTE", "404 NOT_FOUND no exchange 'x' in vhost '/'".
 - REFUSED: the broker did not want it now (a full queue): try again later.
-- LOST: nobody knows, the connection has ended: give it again once the outlet is ready.
+- LOST: nobody knows, as the connection has ended; or it was not sent yet and would overtake what was refused. Give it
+  again once the outlet is ready.
 
 While the broker takes its time nothing is said: an outlet never gives up by a clock. A range may be told before an
 earlier one, and may reach over the pieces of several `publish` calls. How much is on its way at once is the sender's to
@@ -54,7 +55,7 @@ class Outlet(Protocol):
 
     @property
     def ready(self) -> bool:
-        """Whether it takes messages now: connected, and not blocked by an alarm."""
+        """Whether it takes messages now: connected, not blocked by an alarm, and no refusal is yet to be told."""
 
     @property
     def problem(self) -> str:
