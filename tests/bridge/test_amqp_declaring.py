@@ -15,7 +15,7 @@ from netd.bridge.rabbit import RabbitBroker
 from netd.log import LogOutput, render_json
 from netd.ports import Ports
 from netd.runtime import Runtime
-from tests.bridge.broker_contract import Receiving, Sending, eventually, on_the_reactor, route
+from tests.bridge.broker_contract import Insisting, Receiving, Sending, eventually, on_the_reactor, route
 from tests.bridge.fake_rabbit import ANSWERS, BROKER, FakeRabbit, MemoryTime, accept, make_reactor, settle
 from tests.bridge.rabbit import RabbitArena, settings
 from tests.fakes import result_of
@@ -67,9 +67,9 @@ async def client(arena: RabbitArena, **more: Any) -> AsyncIterator[RabbitBroker]
 @on_the_reactor
 async def test_the_first_line_finds_its_queue_though_nobody_has_subscribed(arena: RabbitArena) -> None:
     async with client(arena, subscribe=ports("new", type=arena.kind)) as broker:
-        sending = Sending(broker, route("new"))
+        sending = Insisting(broker, route("new"))
         await sending.ready()
-        assert await sending.outcome(sending.send(b"first")) == [Outcome.CONFIRMED]
+        assert await sending.final(sending.send(b"first")) == [Outcome.CONFIRMED]
     made = arena.server.api("GET", arena.path("queues", "new"))
     assert made["arguments"] == {"x-queue-type": arena.kind}
 
@@ -86,13 +86,13 @@ async def test_one_that_cannot_be_declared_is_told_once_and_holds_up_nothing(
     arena: RabbitArena, said: list[str]
 ) -> None:
     async with client(arena, subscribe=ports("work", "new", type=arena.kind, arguments={"x-max-length": 7})) as broker:
-        sending = Sending(broker, route("new"))
+        sending = Insisting(broker, route("new"))
         await sending.ready()
-        assert await sending.outcome(sending.send(b"first")) == [Outcome.CONFIRMED]
+        assert await sending.final(sending.send(b"first")) == [Outcome.CONFIRMED]
         arena.server.ctl("close_all_connections", "--vhost", arena.vhost.name, "test")
         await eventually(lambda: broker.state.state == "away")
         await eventually(lambda: broker.state.state == "up" and sending.outlet.ready)
-        assert await sending.outcome(sending.send(b"second")) == [Outcome.CONFIRMED]
+        assert await sending.final(sending.send(b"second")) == [Outcome.CONFIRMED]
     told = [line for line in said if "declared" in line]
     assert len(told) == 1
     assert told[0].startswith("bridge.main: queue work cannot be declared: 406 PRECONDITION_FAILED")
@@ -123,23 +123,23 @@ async def test_who_subscribes_to_a_queue_that_is_otherwise_is_told_until_a_reloa
 @on_the_reactor
 async def test_a_reload_makes_those_of_new_ports(arena: RabbitArena) -> None:
     async with client(arena) as broker:
-        sending = Sending(broker, route("new"))
+        sending = Insisting(broker, route("new"))
         await sending.ready()
-        assert await sending.outcome(sending.send(b"too early")) == [Outcome.RETURNED]
+        assert await sending.final(sending.send(b"too early")) == [Outcome.RETURNED]
         commit = await broker.prepare_queues(settings(arena.vhost.url, subscribe=ports("new", type=arena.kind)))
-        assert await sending.outcome(sending.send(b"not in force yet")) == [Outcome.RETURNED]
+        assert await sending.final(sending.send(b"not in force yet")) == [Outcome.RETURNED]
         commit()
         await eventually(lambda: "new" in arena.queues())
-        assert await sending.outcome(sending.send(b"in time")) == [Outcome.CONFIRMED]
+        assert await sending.final(sending.send(b"in time")) == [Outcome.CONFIRMED]
 
 
 @on_the_reactor
 async def test_one_that_the_broker_stumbles_over_holds_up_nothing(arena: RabbitArena, said: list[str]) -> None:
     bad = ports("bad", type="classic", arguments={"x-queue-master-locator": "none such"})
     async with client(arena, subscribe={**ports("first", "new"), "bad": bad["port0"]}) as broker:
-        sending = Sending(broker, route("new"))
+        sending = Insisting(broker, route("new"))
         await sending.ready()
-        assert await sending.outcome(sending.send(b"a line")) == [Outcome.CONFIRMED]
+        assert await sending.final(sending.send(b"a line")) == [Outcome.CONFIRMED]
     assert [line for line in said if "declared" in line] == [
         "bridge.main: queue bad cannot be declared: 541 INTERNAL_ERROR"
     ]

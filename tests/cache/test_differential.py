@@ -657,6 +657,11 @@ COMMANDS = st.one_of(
 )
 
 
+def test_an_item_that_is_made_with_a_time_that_is_over_has_no_ttl(beside: Beside) -> None:
+    ours, theirs = beside.ask(b"ma n N-1 t\r\n")
+    assert ours == theirs == [b"HD t0", b""]
+
+
 @given(st.lists(COMMANDS, min_size=1, max_size=12).map(b"".join), st.lists(st.integers(0, 500), max_size=4))
 @settings(
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
