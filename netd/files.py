@@ -32,6 +32,7 @@ def _tls_problem(settings: TlsSettings, unseen: Container[str]) -> str:
     try:
         if not unseen:
             make_context(settings)
+            return ""
         for name, pem in (("certificate", settings.certificate), ("client_ca", settings.client_ca)):
             if pem is not None and name not in unseen:
                 read_certificates(name, pem)

@@ -197,6 +197,8 @@ SecretText = Annotated[Secret, BeforeValidator(_parse_secret), AfterValidator(_n
 
 
 def _note_secret_login(secret: Secret, info: ValidationInfo) -> Secret:
+    if secret.path is not None and not _all_may_read(secret.path):
+        return secret  # and nobody has to read it yet
     try:
         return _note_secret(secret, info) if "@" in secret.read() else secret
     except (OSError, ValueError):  # ValueError: not UTF-8; who uses it says what is wrong

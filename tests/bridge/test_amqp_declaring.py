@@ -164,6 +164,11 @@ def begin(memory: MemoryTime) -> FakeRabbit:
     return rabbit
 
 
+def declared(rabbit: FakeRabbit) -> list[str]:
+    """The queues that netd has asked a broker for."""
+    return [each.queue for each in rabbit.methods if isinstance(each, spec.Queue.Declare)]
+
+
 def test_nobody_publishes_before_the_broker_has_answered(memory_broker: tuple[MemoryTime, RabbitBroker]) -> None:
     memory, broker = memory_broker
     rabbit = begin(memory)
@@ -173,7 +178,7 @@ def test_nobody_publishes_before_the_broker_has_answered(memory_broker: tuple[Me
     rabbit.go_on()
     settle(memory)
     assert (broker.state.state, sending.outlet.ready) == ("up", True)
-    assert [each.queue for each in rabbit.methods if isinstance(each, spec.Queue.Declare)] == ["new", "newer"]
+    assert declared(rabbit) == ["new", "newer"]
 
 
 def test_a_broker_that_does_not_answer_is_used_nevertheless(
@@ -211,11 +216,6 @@ def test_who_stops_meanwhile_leaves_no_connection(memory_broker: tuple[MemoryTim
     assert stopped.called
     assert rabbit.gone
     assert broker.state.state == "away"
-
-
-def declared(rabbit: FakeRabbit) -> list[str]:
-    """The queues that netd has asked a broker for."""
-    return [each.queue for each in rabbit.methods if isinstance(each, spec.Queue.Declare)]
 
 
 def test_a_broker_that_allows_one_channel_is_used(
