@@ -71,8 +71,9 @@ class BridgeService(Service):
         )
         self._talkers: set[PublishConnection] = set()
         """Clients of publish ports that pause because too much waits for a commit."""
-        self._held: list[Lane] = []
-        """Lanes that a drain has paused."""
+        self.paused = False
+        """Whether an operator has it publish nothing."""
+        self._drained = False
         self._had_problem = ""
         self._closed = False
         ports = _ports(config.key, self.publish_ports, self.subscribe_ports)
@@ -118,8 +119,7 @@ class BridgeService(Service):
                 if (lane := lanes.get(each.lane.row.id)) is not None:
                     each.lane = lane  # which a dead letter that is tried again may have opened meanwhile
                 else:
-                    self.lanes.append(each.lane)
-                    each.lane.open(broker)
+                    self._add_lane(each.lane)
             for port in subscribe.values():
                 port.open(broker)
             self.publish_ports, self.subscribe_ports = publish, subscribe
@@ -158,7 +158,7 @@ class BridgeService(Service):
             rows = await self.spool.open()
             for port in self.publish_ports.values():
                 row = await self.spool.read(partial(SpoolFile.lane_for, route=port.route))
-                port.open(self._add_lane(row), self.spool, self._talkers)
+                port.open(self._add_lane(self._make_lane(row)), self.spool, self._talkers)
         except SpoolInUse:
             raise CannotStart(f"{self.key}: {self.spool.path}: in use by another process") from None
         except SpoolFailed as error:
@@ -166,13 +166,16 @@ class BridgeService(Service):
         known = {lane.row.id for lane in self.lanes}
         for row in rows:  # accepted under a configuration that was: delivered as was promised then
             if row.id not in known and row.next > row.released + 1:
-                self._add_lane(row)
+                self._add_lane(self._make_lane(row))
         if backlog := sum(lane.backlog for lane in self.lanes):
             _log.info("{backlog} message(s) wait in the spool", backlog=backlog, service=self.key)
 
-    def _add_lane(self, row: LaneRow) -> Lane:
-        lane = self._make_lane(row)
+    def _add_lane(self, lane: Lane) -> Lane:
         self.lanes.append(lane)
+        if self.paused or self._drained:
+            lane.pause()
+        if self.broker is not None:
+            lane.open(self.broker)
         return lane
 
     def _make_lane(self, row: LaneRow) -> Lane:
@@ -189,17 +192,15 @@ class BridgeService(Service):
         """Take nothing new, say what is to be said, and let the broker answer for what it has been given."""
         await super().drain()
         await self.spool.flushed()
-        self._held = [lane for lane in self.lanes if not lane.paused]
-        for lane in self._held:
-            lane.pause()
+        self._drained = True
+        self._hold()
         while any(lane.on_way for lane in self.lanes):
             await deferLater(self.runtime.reactor, DRAIN_TICK)
 
     async def resume(self) -> None:
         await super().resume()
-        for lane in self._held:  # and not what an operator has paused
-            lane.resume()
-        self._held = []
+        self._drained = False
+        self._hold()
 
     async def stop(self) -> None:
         """Close everything at once; what is committed stays."""
@@ -256,10 +257,20 @@ class BridgeService(Service):
         for lane in self.lanes:
             if lane.row.id == number:
                 return lane
-        lane = self._add_lane(next(row for row in self.spool.file.lanes() if row.id == number))
-        if self.broker is not None:
-            lane.open(self.broker)
-        return lane
+        return self._add_lane(self._make_lane(next(row for row in self.spool.file.lanes() if row.id == number)))
+
+    def pause(self, paused: bool) -> None:
+        """Publish nothing more, in lanes to come neither, or publish again; lines are taken all the same."""
+        self.paused = paused
+        self._hold()
+
+    def _hold(self) -> None:
+        """Lanes wait as long as an operator or a drain has them wait."""
+        for lane in self.lanes:
+            if self.paused or self._drained:
+                lane.pause()
+            else:
+                lane.resume()
 
     def taps_of(self, port: str) -> list[list[Callable[[Sequence[bytes]], object]]]:
         """Where to look on at the ports of a name."""

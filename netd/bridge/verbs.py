@@ -337,8 +337,7 @@ class BridgePause(Command):
 
     async def run(self, arguments: Mapping[str, Any], context: Context) -> Answer:
         bridge = one_bridge(arguments, context)
-        for lane in bridge.lanes:
-            lane.pause()
+        bridge.pause(True)
         return Answer({"paused": True}, [f"{bridge.key} publishes nothing until `bridge resume`"])
 
 
@@ -352,8 +351,7 @@ class BridgeResume(Command):
 
     async def run(self, arguments: Mapping[str, Any], context: Context) -> Answer:
         bridge = one_bridge(arguments, context)
-        for lane in bridge.lanes:
-            lane.resume()
+        bridge.pause(False)
         return Answer({"paused": False}, [f"{bridge.key} publishes"])
 
 

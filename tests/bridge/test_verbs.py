@@ -127,6 +127,38 @@ def test_a_paused_bridge_takes_lines_and_publishes_nothing(served: Served) -> No
     assert served.service.stats()["confirmed"] == 1
 
 
+def test_a_paused_bridge_publishes_nothing_in_lanes_that_come_later(tmp_path: Path) -> None:
+    before = Served(tmp_path, publish='framing = "key-tab"')
+    send(before, b"nowhere\tone\n")
+    before.stop()
+    served = Served(tmp_path, publish="priority = 1")
+    run(served, "bridge pause")
+    assert "1 dead letter on the way again" in run(served, "bridge dead retry --all")
+    (config,) = configure(CONFIG.format(settings="", publish="priority = 2", subscribe="")).services
+    adapted = Deferred.fromCoroutine(served.service.adapt(config))
+    served.wait_for(adapted.addCallback(lambda commit: commit()))
+    send(served, b"two\n")
+    assert len(served.service.lanes) == 3
+    assert served.service.stats()["backlog"] == 2
+    assert served.service.stats()["published"] == 0
+    run(served, "bridge resume")
+    served.settle(1)
+    assert served.service.stats()["published"] == 2
+    served.stop()
+
+
+def test_a_drain_and_an_operator_hold_each_by_itself(served: Served) -> None:
+    served.wait_for(Deferred.fromCoroutine(served.service.drain()))
+    run(served, "bridge pause")
+    served.wait_for(Deferred.fromCoroutine(served.service.resume()))
+    assert {lane.paused for lane in served.service.lanes} == {True}
+    served.wait_for(Deferred.fromCoroutine(served.service.drain()))
+    run(served, "bridge resume")
+    assert {lane.paused for lane in served.service.lanes} == {True}
+    served.wait_for(Deferred.fromCoroutine(served.service.resume()))
+    assert {lane.paused for lane in served.service.lanes} == {False}
+
+
 def test_tap_shows_what_passes(served: Served) -> None:
     output = MemoryOutput()
     running = Deferred.fromCoroutine(Console(served.service.runtime).run("bridge tap hello --lines 2", OPS, output))
