@@ -37,7 +37,7 @@ run: .venv/.runtime ## start netd in the foreground (CONFIG=config/dev.toml); Ct
 test: tools lint ## install what the tests need, then lint and run them (ARGS='-k echo'; JOBS=0: in one process)
 	@$(SYSTEM_PATH) .venv/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
-faults: tools .venv/.dev ## three quarters of an hour of what can break, at every door, a line a fault (ARGS='-k echo')
+faults: tools .venv/.dev ## half an hour of what can break, at every door, a line a fault (ARGS='-k echo')
 	@$(SYSTEM_PATH) .venv/bin/python -m pytest -q tests/faults $(ARGS)
 
 fuzz: .venv/.fuzz ## search for bytes that make a codec fail, ten minutes each (CODEC='resp amqp' SECONDS=600)

@@ -1,6 +1,8 @@
 """In-memory stand-ins for what lies outside netd: the reactor, the network."""
 
+from collections import deque
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -58,6 +60,19 @@ class Client(StringTransport):
 
 class MemoryNetwork(MemoryReactorClock):
     """A reactor whose ports are reached by `connect`, and whose time passes by `advance`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._from_threads: deque[Callable[[], object]] = deque()
+
+    def callFromThread(self, function: Callable[..., object], *arguments: object) -> None:
+        """Have it called in the test's thread, as time passes."""
+        self._from_threads.append(partial(function, *arguments))
+
+    def advance(self, amount: float) -> None:
+        while self._from_threads:
+            self._from_threads.popleft()()
+        super().advance(amount)
 
     def seconds(self) -> float:
         return self.rightNow
