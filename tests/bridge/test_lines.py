@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+import re
 import tracemalloc
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -178,8 +179,7 @@ def test_numbers_that_json_does_not_know_are_text_in_lines_out() -> None:
 def test_an_escaped_line_can_be_read_back(body: bytes) -> None:
     line = lines.escaped_line(Delivered(body))
     assert line.count(b"\n") == 1
-    back = line[:-1].replace(b"\\\\", b"\0\0").replace(b"\\n", b"\n").replace(b"\0\0", b"\\")
-    assert back == body or b"\0\0" in body
+    assert re.sub(rb"\\(.)", lambda found: b"\n" if found[1] == b"n" else found[1], line[:-1]) == body
 
 
 @pytest.mark.parametrize("line", [b"", b"ACK", b"ACK x", b"NACK *3", b"DROP 1", b"ACK -1", b"ACK \xc2\xb2", None])
