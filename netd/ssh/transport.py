@@ -43,7 +43,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from netd.listener import Connection
+from netd.listener import Connection, bytes_taken
 from netd.ssh.ciphers import MACS, BadSeal, Ciphers, Sealer, in_the_clear
 from netd.ssh.negotiation import (
     CIPHERS,
@@ -119,7 +119,9 @@ class SshConnection(SSHServerTransport, Connection):
         self._packets = 0
         self._used = 0
         self._keyed_at = 0.0
-        self._exchange_began: float | None = None
+        self._exchange_moved: float | None = None
+        """When the key exchange under way last came a step further; None while there is none."""
+        self._progress = (0, 0)
         self._parting_since: float | None = None
         self._waits = False
         """For its turn to read."""
@@ -128,7 +130,7 @@ class SshConnection(SSHServerTransport, Connection):
 
     def connectionMade(self) -> None:
         self.server.gate.entered(self.host)
-        self._keyed_at = self._exchange_began = self.server.clock.seconds()
+        self._keyed_at = self._exchange_moved = self.server.clock.seconds()
         self.currentEncryptions = in_the_clear()
         self._reader = PacketReader(self.currentEncryptions.opener)
         self._sealer: Sealer = self.currentEncryptions.sealer
@@ -186,13 +188,21 @@ class SshConnection(SSHServerTransport, Connection):
             self.failed = self.failed or "grace"
             self.server.complain(self, "no log-in in time")
             self.abort()
-        elif self._exchange_began is not None and settings.limits.grace:
-            if self.logged_in and now - self._exchange_began >= settings.limits.grace:
-                self.fail(DISCONNECT_KEY_EXCHANGE_FAILED, "no end of the key exchange in time")
+        elif self._exchange_moved is not None:
+            self._await_exchange(now, self._exchange_moved)
         elif self.logged_in and settings.rekey_after and now - self._keyed_at >= settings.rekey_after:
             self.sendKexInit()
         if self.logged_in and self.service is not None and not self.closing:
             self.service.tick(now)  # type: ignore[attr-defined]  # after the log-in it is a Sessions
+
+    def _await_exchange(self, now: float, moved: float) -> None:
+        """Give up on a key exchange that has come to a halt. On a slow link all that was sent before it goes first."""
+        grace = self.server.settings.limits.grace
+        progress = (self.bytes_in, bytes_taken(self.transport))
+        if progress != self._progress:
+            self._progress, self._exchange_moved = progress, now
+        elif self.logged_in and grace and now - moved >= grace:
+            self.fail(DISCONNECT_KEY_EXCHANGE_FAILED, "no end of the key exchange in time")
 
     # --- TCP's back pressure
 
@@ -367,7 +377,7 @@ class SshConnection(SSHServerTransport, Connection):
         self.ourKexInitPayload = bytes((MSG_KEXINIT,)) + body
         self._exchanged = False
         self._used = 0
-        self._exchange_began = self.server.clock.seconds()
+        self._exchange_moved = self.server.clock.seconds()
         self.sendPacket(MSG_KEXINIT, body)
         self._keyExchangeState = self._KEY_EXCHANGE_REQUESTED
         self._blockedByKeyExchange = []
@@ -396,7 +406,7 @@ class SshConnection(SSHServerTransport, Connection):
         if packet:
             raise Malformed("NEWKEYS takes no data")
         self._have_keys = True
-        self._exchange_began = None
+        self._exchange_moved = None
         self._keyed_at = self.server.clock.seconds()
         self._used = 0
         self._reader.opener = self.nextEncryptions.opener

@@ -355,6 +355,30 @@ def test_a_key_exchange_that_does_not_end_is_ended(serve: Serve) -> None:
     assert client.gone
 
 
+def test_a_slow_client_has_time_to_read_what_was_sent_before_new_keys(serve: Serve) -> None:
+    served = serve("rekey_after = 60")
+    client = served.log_in()
+    channel = client.open()
+    for _ in range(120):
+        served.network.advance(1)
+        client.say(93, uint32(channel) + uint32(1000))  # a client says so as it reads
+    theirs = next(payload for number, payload in reversed(client.heard) if number == 20)
+    ours = client.kexinit()
+    client.say(20, ours)
+    client.finish(ours, theirs)
+    assert client.numbers[-1] == 21
+    assert not client.gone
+
+
+def test_new_keys_are_asked_for_once_however_long_the_client_takes(serve: Serve) -> None:
+    served = serve("rekey_after = 60\nkeepalive = 0\nlimits = { grace = 0 }")
+    client = served.log_in()
+    for _ in range(120):
+        served.network.advance(1)
+    assert client.numbers.count(20) == 1
+    assert [number for number, _ in client.take()] == [20]
+
+
 # --- the end
 
 
