@@ -51,6 +51,9 @@ class SshServer:
         self.clock = runtime.reactor
         self._state_dir = runtime.state_dir
         self.turns = Turns(self.clock)
+        """Of those who log in."""
+        self.typing = Turns(self.clock)
+        """Of those at a terminal."""
         self.gate = Gate(settings.limits, settings.penalty_exempt or (), self.clock)
         self.commands = {name: make_command(name, each) for name, each in settings.commands.items()}
         self.console = Console(runtime, finished=self._verb_finished, host_commands=self.commands)

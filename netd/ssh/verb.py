@@ -86,6 +86,7 @@ class AtTerminal:
             host=sessions.server.host,
             history=sessions.server.history_of(sessions.user.name),
             clock=sessions.server.clock,
+            turns=sessions.server.typing,
             programs=AllowedCommands(channel),
         )
 
