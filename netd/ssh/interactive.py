@@ -102,6 +102,7 @@ class InteractiveSession:
         self._reading: Deferred[Event] | None = None
         self._conversation: Deferred[None] | None = None
         self._status = OK
+        self._dismissed = False
         self.gone = False
 
     # --- what the ssh session calls
@@ -147,8 +148,13 @@ class InteractiveSession:
         return self._reading is not None
 
     def dismiss(self, text: str) -> None:
-        """Say why, end what waits for a person, and leave once what runs has ended: netd stops, or nobody types."""
+        """Say why, end what waits for a person, and leave once what runs has ended: netd stops, or nobody types.
+
+        Nothing else is begun, whatever was typed ahead: the user may no longer be allowed to.
+        """
+        self._dismissed = True
         self._say(text)
+        self.keyboard.forget()
         self.end_of_input()
 
     def _say(self, text: str) -> None:
@@ -172,7 +178,7 @@ class InteractiveSession:
         self._greet()
         while (lines := await self._read()) is not None:
             for line in lines:
-                if line.split()[0] in WAYS_OUT:
+                if self._dismissed or line.split()[0] in WAYS_OUT:
                     return OK
                 self._status = await self._runner.run(line)
                 await self._breathe()

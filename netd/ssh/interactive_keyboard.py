@@ -102,6 +102,11 @@ class Keyboard:
                 return True
         return False
 
+    def forget(self) -> None:
+        """What was typed ahead is for nobody any more."""
+        self._kept.clear()
+        self._for_dialogue.clear()
+
     def end(self) -> None:
         """No more bytes will come."""
         self.ended = True

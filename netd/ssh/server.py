@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from twisted.conch.ssh.keys import Key
+from twisted.conch.ssh.transport import DISCONNECT_BY_APPLICATION
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -94,8 +95,9 @@ class SshServer:
         for sessions in list(self.logged.values()):
             user = users.get(sessions.user.name)
             if user is None or user.role != sessions.user.role:
-                sessions.dismiss("the configuration no longer has you like this; log in again")
-                sessions.connection.close()
+                text = "the configuration no longer has you like this; log in again"
+                sessions.dismiss(text)
+                sessions.connection.sendDisconnect(DISCONNECT_BY_APPLICATION, text.encode())
 
     def _know(self, host_keys: dict[bytes, Key], users: dict[str, User]) -> None:
         self.privateKeys = host_keys

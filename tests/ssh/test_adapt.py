@@ -45,7 +45,9 @@ def test_who_is_no_longer_a_user_or_has_another_role_is_logged_out(serve: Serve)
     assert served.adapt("", served.user + served.user.replace("users.ops", "users.anna"))
     assert not same.gone
     assert served.adapt("", served.user.replace('"admin"', '"viewer"'))
+    same.take()
     assert same.gone
+    assert same.farewell.startswith(b"the configuration no longer has you")
     viewer = served.log_in()
     assert served.adapt("", served.user.replace("users.ops", "users.anna"))
     assert viewer.gone

@@ -426,6 +426,16 @@ def test_who_is_to_leave_sees_the_end_of_what_runs_first() -> None:
         assert "netd stops" in one.rows, line
 
 
+@pytest.mark.parametrize("typed", ["slow\rcount\r", "\x1b[200~slow\ncount\n\x1b[201~\r"])
+def test_who_is_to_leave_runs_nothing_more_of_what_was_typed(typed: str) -> None:
+    one = Operator().type(typed)
+    one.session.dismiss("the configuration no longer has you like this")
+    one.clock.advance(10)
+    one.clock.advance(0)
+    assert one.left == [0]
+    assert one.count.runs == 0
+
+
 def test_a_channel_that_is_gone_stops_everything() -> None:
     for line in ("", "slow\r", "watch count\r", "long\r", "close 1\r"):
         one = Operator()
