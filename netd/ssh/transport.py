@@ -77,6 +77,10 @@ SIGNATURES = (
 MOST_QUEUED = 4096
 """Messages that may wait for the end of a key exchange: replies to what the client asked before it."""
 
+AT_ONCE = 0.003
+"""Seconds for which messages of a client that has logged in are taken in one turn of the reactor: a read may hold
+hundreds of verbs to run."""
+
 PARTING = 2.0
 """Seconds that a client has to leave whose prompt was told that the connection is to be closed."""
 
@@ -214,7 +218,8 @@ class SshConnection(SSHServerTransport, Connection):
     def resumeProducing(self) -> None:
         """The client reads again."""
         self._writable = True
-        self.transport.resumeProducing()  # type: ignore[attr-defined]  # a stream transport is a producer
+        if not self._waits:
+            self.transport.resumeProducing()  # type: ignore[attr-defined]  # a stream transport is a producer
         self._tell_channels()
 
     def stopProducing(self) -> None:
@@ -277,9 +282,11 @@ class SshConnection(SSHServerTransport, Connection):
             return
         self.bytes_in += len(data)
         self._reader.feed(data)
+        if self._waits:
+            return
         if self.logged_in:
             self._read()
-        elif not self._waits:
+        else:
             self._waits = True
             self.server.turns.take(self._read)
 
@@ -288,6 +295,7 @@ class SshConnection(SSHServerTransport, Connection):
         self._waits = False
         if self.closing:
             return
+        until = self.server.clock.seconds() + AT_ONCE
         try:
             if not self.gotVersion:
                 self._read_version()
@@ -295,6 +303,9 @@ class SshConnection(SSHServerTransport, Connection):
                 self.incomingPacketSequence = (self._reader.sequence - 1) & SEQUENCE_MASK
                 self.dispatchMessage(payload[0], payload[1:])
                 self._count(self._reader.taken)
+                if self.logged_in and self.server.clock.seconds() >= until:
+                    self._read_later()
+                    break
             self._limit_strangers()
         except BadSeal:
             self.fail(DISCONNECT_MAC_ERROR, "a packet that was not sealed with our keys")
@@ -305,6 +316,18 @@ class SshConnection(SSHServerTransport, Connection):
         except Exception:  # noqa: BLE001 - a mistake of ours must cost this connection, and no other
             _log.failure("connection {id} made netd fail", id=self.id, service=self.server.name)
             self.abort()
+
+    def _read_later(self) -> None:
+        """Go on in the next turn; more is not read until then."""
+        if not self.closing:
+            self._waits = True
+            self.transport.pauseProducing()  # type: ignore[attr-defined]  # a stream transport is a producer
+            self.server.clock.callLater(0, self._read_on)
+
+    def _read_on(self) -> None:
+        if self._writable and not self.closing:
+            self.transport.resumeProducing()  # type: ignore[attr-defined]  # a stream transport is a producer
+        self._read()
 
     def _read_version(self) -> None:
         version = self._reader.version()

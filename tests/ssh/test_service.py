@@ -379,6 +379,35 @@ def test_new_keys_are_asked_for_once_however_long_the_client_takes(serve: Serve)
     assert [number for number, _ in client.take()] == [20]
 
 
+class Dawdling(Backup):
+    """Takes ten milliseconds for each piece of input."""
+
+    def __init__(self, network: MemoryNetwork) -> None:
+        self.network = network
+        self.received = b""
+
+    def receive(self, data: bytes) -> int:
+        self.network.rightNow += 0.01
+        self.received += data
+        return len(data)
+
+
+def test_many_messages_in_one_read_let_others_have_their_turn(serve: Serve) -> None:
+    served = serve()
+    client = served.log_in()
+    channel = uint32(client.open())
+    served.channel(client).program = program = Dawdling(served.network)
+    client.raw(b"".join(client.packet(94, channel + string(each)) for each in (b"a", b"b", b"c")))
+    assert program.received == b"a"
+    assert client.wire.producerState == "paused"
+    client.raw(client.packet(94, channel + string(b"d")))
+    served.network.advance(0)
+    assert program.received == b"abcd"
+    assert client.wire.producerState == "producing"
+    client.say(94, channel + string(b"e"))
+    assert program.received == b"abcde"
+
+
 # --- the end
 
 
