@@ -18,6 +18,7 @@ from netd.console.table import Cell as TextCell
 from netd.console.table import Line, paint, render
 from netd.console.text import plural, printable, show_duration
 from netd.ssh.interactive_keyboard import Keyboard
+from netd.ssh.interactive_pager import Pager
 from netd.ssh.interactive_program import NO_PROGRAMS, Programs
 from netd.ssh.interactive_run import Runner
 from netd.ssh.terminal import Ended, Entered, Event, LineEditor
@@ -144,8 +145,8 @@ class InteractiveSession:
 
     @property
     def prompting(self) -> bool:
-        """Whether it waits for a line."""
-        return self._reading is not None
+        """Whether it waits for a person: for a line, or for a page of output to be turned."""
+        return self._reading is not None or isinstance(self.keyboard.dialogue, Pager)
 
     def dismiss(self, text: str) -> None:
         """Say why, end what waits for a person, and leave once what runs has ended: netd stops, or nobody types.

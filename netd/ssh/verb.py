@@ -92,8 +92,8 @@ class AtTerminal:
 
     @property
     def busy(self) -> bool:
-        """A prompt is not."""
-        return self._line is not None or not self._session.prompting
+        """A prompt is not, nor is a page of output."""
+        return not self._session.prompting
 
     def begin(self) -> None:
         self._session.start(self._line)

@@ -480,6 +480,25 @@ def test_an_operator_at_a_prompt_is_told_and_leaves_with_a_status(serve: Serve, 
     assert client.gone
 
 
+@pytest.mark.parametrize("line", [None, b"help"])
+def test_a_page_that_nobody_turns_is_idle(serve: Serve, line: bytes | None) -> None:
+    served = serve('keepalive = 0\nidle_timeout = "60s"')
+    client = served.log_in()
+    number = client.open()
+    client.request(number, b"pty-req", string(b"xterm") + uint32(80) + uint32(6) + bytes(8) + string(b""))
+    if line is None:
+        client.request(number, b"shell")
+        client.say(94, uint32(number) + string(b"help\r"))
+    else:
+        client.request(number, b"exec", string(line))
+    assert any(b"q: quit" in payload for kind, payload in client.heard if kind == 94)
+    for _ in range(62):
+        served.network.advance(1)
+    client.take()
+    assert any(b"idle" in payload for kind, payload in client.heard if kind == 94)
+    assert client.numbers[-3:] == [96, 98, 97]
+
+
 def test_a_connection_that_an_operator_closes_ends_whatever_runs_on_it(serve: Serve) -> None:
     served = serve()
     client = served.log_in()
