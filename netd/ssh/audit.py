@@ -13,11 +13,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from netd.log import Repeated
+from netd.ssh.commands import LONGEST_LINE
 
 OLD_FILES = 5
 """Kept beside the current one: NAME.1 is the newest."""
-LONGEST_VALUE = 512
-"""Characters of a value; a client's command line may have more."""
+LONGEST_VALUE = LONGEST_LINE
+"""Characters of a value: a line that was run is there whole, or what matters could stand behind what does not."""
 MODE = 0o600
 
 _log = Logger()

@@ -201,7 +201,8 @@ class LogIn(SSHService):
         if user is not None and user.password_hash is not None:
             text = self._server.read_hash(user)
         right = await self._server.run_in_thread(passwords.verify, password, text or self._server.decoy(name))
-        if right and user is not None and text is not None:
+        user = self._server.users.get(name)  # as a reload may have him meanwhile
+        if right and user is not None and text is not None and text == self._server.read_hash(user):
             self._succeeded(user, "password", None)
         else:
             self._failed("password")

@@ -62,25 +62,28 @@ class Gate:
     def refusal(self, host: str) -> Refusal | None:
         """Why a client at this address ("" is a unix socket) may not try to log in now."""
         penalty = self.penalties.get(source_of(host))
-        if penalty is not None and penalty.enforced and self._clock.seconds() < penalty.until:
+        waits = penalty is not None and penalty.enforced and self._clock.seconds() < penalty.until
+        if waits and not self._is_exempt(host):  # which it may be since a reload
             return "penalty"
         if self._limits.startups and self._total >= self._limits.startups:
             return "startups"
-        if host and self._limits.startups_per_host and self._startups[host] >= self._limits.startups_per_host:
+        most = self._limits.startups_per_host
+        if host and most and self._startups[source_of(host)] >= most:
             return "startups_per_host"
         return None
 
     def entered(self, host: str) -> None:
         """A connection begins to log in."""
         self._total += 1
-        self._startups[host] += 1
+        self._startups[source_of(host)] += 1
 
     def left(self, host: str) -> None:
         """It has logged in, or gone."""
+        source = source_of(host)
         self._total -= 1
-        self._startups[host] -= 1
-        if not self._startups[host]:
-            del self._startups[host]
+        self._startups[source] -= 1
+        if not self._startups[source]:
+            del self._startups[source]
 
     def punish(self, host: str, why: str) -> None:
         """A connection ended without having logged in; `why` is a key of COSTS."""

@@ -18,12 +18,14 @@ from netd.console.table import Cell as TextCell
 from netd.console.table import Line, paint, render
 from netd.console.text import plural, printable, show_duration
 from netd.ssh.interactive_keyboard import Keyboard
+from netd.ssh.interactive_pager import Pager
 from netd.ssh.interactive_program import NO_PROGRAMS, Programs
 from netd.ssh.interactive_run import Runner
 from netd.ssh.terminal import Ended, Entered, Event, LineEditor
 from netd.ssh.terminal_history import History
 from netd.ssh.terminal_keys import Key
 from netd.ssh.terminal_screen import DEFAULT_WIDTH, Cell, cells_of
+from netd.turns import Turns
 
 DEFAULT_HEIGHT = 24
 """For a client that says 0."""
@@ -75,9 +77,13 @@ class InteractiveSession:
         host: str,
         history: History,
         clock: IReactorTime,
+        turns: Turns,
         programs: Programs = NO_PROGRAMS,
     ) -> None:
-        """`host` is shown in the prompt; `history` is the user's, kept by the service between log-ins."""
+        """`host` is shown in the prompt; `history` is the user's, kept by the service between log-ins.
+
+        `turns` are shared by all sessions: how long their keys may take.
+        """
         self.console = console
         self.caller = caller
         self.clock = clock
@@ -86,14 +92,18 @@ class InteractiveSession:
         self.colour = wants_colour(pty.term, pty.environ)
         self.width = pty.width or DEFAULT_WIDTH
         self.height = pty.height or DEFAULT_HEIGHT
-        self.keyboard = Keyboard(self._press)
+        self.keyboard = Keyboard(self._press, clock)
         self._channel = channel
         self._host = host
+        self._turns = turns
+        self._waits = False
+        """For its turn."""
         self._editor = LineEditor(self.width, history, self._complete, dumb=self.dumb)
         self._runner = Runner(self)
         self._reading: Deferred[Event] | None = None
         self._conversation: Deferred[None] | None = None
         self._status = OK
+        self._dismissed = False
         self.gone = False
 
     # --- what the ssh session calls
@@ -135,12 +145,17 @@ class InteractiveSession:
 
     @property
     def prompting(self) -> bool:
-        """Whether it waits for a line."""
-        return self._reading is not None
+        """Whether it waits for a person: for a line, or for a page of output to be turned."""
+        return self._reading is not None or isinstance(self.keyboard.dialogue, Pager)
 
     def dismiss(self, text: str) -> None:
-        """Say why, end what waits for a person, and leave once what runs has ended: netd stops, or nobody types."""
+        """Say why, end what waits for a person, and leave once what runs has ended: netd stops, or nobody types.
+
+        Nothing else is begun, whatever was typed ahead: the user may no longer be allowed to.
+        """
+        self._dismissed = True
         self._say(text)
+        self.keyboard.forget()
         self.end_of_input()
 
     def _say(self, text: str) -> None:
@@ -164,7 +179,7 @@ class InteractiveSession:
         self._greet()
         while (lines := await self._read()) is not None:
             for line in lines:
-                if line.split()[0] in WAYS_OUT:
+                if self._dismissed or line.split()[0] in WAYS_OUT:
                     return OK
                 self._status = await self._runner.run(line)
                 await self._breathe()
@@ -214,8 +229,23 @@ class InteractiveSession:
         return [*name, *status, *cells_of("# " if self.caller.role is Role.ADMIN else "> ")]
 
     def _go_on(self) -> None:
-        """Edit with the keys that are there, then draw once."""
-        self.keyboard.hand_out()
+        """Take the keys that are there, when it is this session's turn."""
+        if not self._waits:
+            self._waits = True
+            self._turns.take(self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._waits = False
+        try:
+            if not self.gone:
+                self._take_keys()
+        except Exception:  # noqa: BLE001 - a mistake of ours must cost this session, and no other its turn
+            self._failed(Failure())
+
+    def _take_keys(self) -> None:
+        """Edit with some of the keys, then draw once."""
+        if self.keyboard.hand_out():
+            self._go_on()
         if self._reading is not None:
             self.write(self._editor.draw())
             if self.keyboard.ended and self.keyboard.empty:

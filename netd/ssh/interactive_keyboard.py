@@ -9,6 +9,9 @@ At any time one of three does:
   kernel's line discipline does.
 
 While the client does not read, keys wait for that too, as each may cost a screenful; only Ctrl-C does not.
+
+Keys come by the ten thousand where somebody pipes a file into a console, and one may take a millisecond: they are
+handed out a few at a time, between which others have their turn.
 """
 
 from collections import deque
@@ -16,11 +19,15 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
 from netd.ssh.terminal_keys import Key, KeyDecoder, Pressed
 
 TYPE_AHEAD = 4096
 """Keys kept: as much as the kernel keeps of a terminal's. What comes after them is dropped."""
+
+AT_ONCE = 0.001
+"""Seconds for which keys are handed out."""
 
 INTERRUPT = Pressed("C-c")
 
@@ -40,11 +47,12 @@ class Dialogue(Protocol):
 class Keyboard:
     """Bytes from the client become keys, and each goes where it belongs. `press` is the line editor's."""
 
-    def __init__(self, press: Callable[[Key], None]) -> None:
+    def __init__(self, press: Callable[[Key], None], clock: IReactorTime) -> None:
         self._press = press
+        self._clock = clock
         self._decoder = KeyDecoder()
         self._kept: deque[Key] = deque()
-        self._handing = False
+        self._for_dialogue: deque[Key] = deque()
         self.prompting = False
         """Whether the line editor takes keys."""
         self.interrupt: Callable[[], object] | None = None
@@ -64,8 +72,11 @@ class Keyboard:
         """Bytes, cut anyhow."""
         for key in self._decoder.feed(data):
             if self.dialogue is not None:
-                if self.paused is None or key == INTERRUPT:
+                if key == INTERRUPT:
+                    self._for_dialogue.clear()
                     self.dialogue.press(key)
+                elif self.paused is None and len(self._for_dialogue) < TYPE_AHEAD:
+                    self._for_dialogue.append(key)
             elif self.interrupt is not None and key == INTERRUPT:
                 self._kept.clear()
                 self.interrupt()
@@ -77,16 +88,24 @@ class Keyboard:
         if len(self._kept) < TYPE_AHEAD:
             self._kept.append(key)
 
-    def hand_out(self) -> None:
-        """Give kept keys to the line editor while it takes them."""
-        if self._handing:
-            return
-        self._handing = True
-        try:
-            while self.prompting and self._kept and self.paused is None:
+    def hand_out(self) -> bool:
+        """Give keys to the dialogue, or kept ones to the line editor, while it takes them; whether there are more."""
+        until = self._clock.seconds() + AT_ONCE
+        while self.paused is None:
+            if self.dialogue is not None and self._for_dialogue:
+                self.dialogue.press(self._for_dialogue.popleft())
+            elif self.dialogue is None and self.prompting and self._kept:
                 self._press(self._kept.popleft())
-        finally:
-            self._handing = False
+            else:
+                break
+            if self._clock.seconds() >= until:
+                return True
+        return False
+
+    def forget(self) -> None:
+        """What was typed ahead is for nobody any more."""
+        self._kept.clear()
+        self._for_dialogue.clear()
 
     def end(self) -> None:
         """No more bytes will come."""
@@ -120,3 +139,6 @@ class Keyboard:
             return await done
         finally:
             self.dialogue = None
+            for key in self._for_dialogue:
+                self.keep(key)
+            self._for_dialogue.clear()

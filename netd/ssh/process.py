@@ -245,8 +245,8 @@ class RunningCommand(ProcessProtocol):
         elif outcome.signal is None:
             self._end(outcome.exitCode or 0)
         else:
-            name = signal.Signals(outcome.signal).name.removeprefix("SIG")
-            if name in SIGNALS:
+            name = next((each for each in SIGNALS if signal.Signals[f"SIG{each}"] == outcome.signal), None)
+            if name is not None:
                 self._record_end(name)
                 self._channel.end_by_signal(name, core=os.WCOREDUMP(outcome.status))
             else:

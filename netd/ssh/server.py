@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from twisted.conch.ssh.keys import Key
+from twisted.conch.ssh.transport import DISCONNECT_BY_APPLICATION
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -51,6 +52,9 @@ class SshServer:
         self.clock = runtime.reactor
         self._state_dir = runtime.state_dir
         self.turns = Turns(self.clock)
+        """Of those who log in."""
+        self.typing = Turns(self.clock)
+        """Of those at a terminal."""
         self.gate = Gate(settings.limits, settings.penalty_exempt or (), self.clock)
         self.commands = {name: make_command(name, each) for name, each in settings.commands.items()}
         self.console = Console(runtime, finished=self._verb_finished, host_commands=self.commands)
@@ -91,8 +95,9 @@ class SshServer:
         for sessions in list(self.logged.values()):
             user = users.get(sessions.user.name)
             if user is None or user.role != sessions.user.role:
-                sessions.dismiss("the configuration no longer has you like this; log in again")
-                sessions.connection.close()
+                text = "the configuration no longer has you like this; log in again"
+                sessions.dismiss(text)
+                sessions.connection.sendDisconnect(DISCONNECT_BY_APPLICATION, text.encode())
 
     def _know(self, host_keys: dict[bytes, Key], users: dict[str, User]) -> None:
         self.privateKeys = host_keys

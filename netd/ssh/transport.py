@@ -43,7 +43,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from netd.listener import Connection
+from netd.listener import Connection, bytes_taken
 from netd.ssh.ciphers import MACS, BadSeal, Ciphers, Sealer, in_the_clear
 from netd.ssh.negotiation import (
     CIPHERS,
@@ -76,6 +76,10 @@ SIGNATURES = (
 
 MOST_QUEUED = 4096
 """Messages that may wait for the end of a key exchange: replies to what the client asked before it."""
+
+AT_ONCE = 0.003
+"""Seconds for which messages of a client that has logged in are taken in one turn of the reactor: a read may hold
+hundreds of verbs to run."""
 
 PARTING = 2.0
 """Seconds that a client has to leave whose prompt was told that the connection is to be closed."""
@@ -119,7 +123,9 @@ class SshConnection(SSHServerTransport, Connection):
         self._packets = 0
         self._used = 0
         self._keyed_at = 0.0
-        self._exchange_began: float | None = None
+        self._exchange_moved: float | None = None
+        """When the key exchange under way last came a step further; None while there is none."""
+        self._progress = (0, 0)
         self._parting_since: float | None = None
         self._waits = False
         """For its turn to read."""
@@ -128,7 +134,7 @@ class SshConnection(SSHServerTransport, Connection):
 
     def connectionMade(self) -> None:
         self.server.gate.entered(self.host)
-        self._keyed_at = self._exchange_began = self.server.clock.seconds()
+        self._keyed_at = self._exchange_moved = self.server.clock.seconds()
         self.currentEncryptions = in_the_clear()
         self._reader = PacketReader(self.currentEncryptions.opener)
         self._sealer: Sealer = self.currentEncryptions.sealer
@@ -186,13 +192,21 @@ class SshConnection(SSHServerTransport, Connection):
             self.failed = self.failed or "grace"
             self.server.complain(self, "no log-in in time")
             self.abort()
-        elif self._exchange_began is not None and settings.limits.grace:
-            if self.logged_in and now - self._exchange_began >= settings.limits.grace:
-                self.fail(DISCONNECT_KEY_EXCHANGE_FAILED, "no end of the key exchange in time")
+        elif self._exchange_moved is not None:
+            self._await_exchange(now, self._exchange_moved)
         elif self.logged_in and settings.rekey_after and now - self._keyed_at >= settings.rekey_after:
             self.sendKexInit()
         if self.logged_in and self.service is not None and not self.closing:
             self.service.tick(now)  # type: ignore[attr-defined]  # after the log-in it is a Sessions
+
+    def _await_exchange(self, now: float, moved: float) -> None:
+        """Give up on a key exchange that has come to a halt. On a slow link all that was sent before it goes first."""
+        grace = self.server.settings.limits.grace
+        progress = (self.bytes_in, bytes_taken(self.transport))
+        if progress != self._progress:
+            self._progress, self._exchange_moved = progress, now
+        elif self.logged_in and grace and now - moved >= grace:
+            self.fail(DISCONNECT_KEY_EXCHANGE_FAILED, "no end of the key exchange in time")
 
     # --- TCP's back pressure
 
@@ -204,7 +218,8 @@ class SshConnection(SSHServerTransport, Connection):
     def resumeProducing(self) -> None:
         """The client reads again."""
         self._writable = True
-        self.transport.resumeProducing()  # type: ignore[attr-defined]  # a stream transport is a producer
+        if not self._waits:
+            self.transport.resumeProducing()  # type: ignore[attr-defined]  # a stream transport is a producer
         self._tell_channels()
 
     def stopProducing(self) -> None:
@@ -267,9 +282,11 @@ class SshConnection(SSHServerTransport, Connection):
             return
         self.bytes_in += len(data)
         self._reader.feed(data)
+        if self._waits:
+            return
         if self.logged_in:
             self._read()
-        elif not self._waits:
+        else:
             self._waits = True
             self.server.turns.take(self._read)
 
@@ -278,6 +295,7 @@ class SshConnection(SSHServerTransport, Connection):
         self._waits = False
         if self.closing:
             return
+        until = self.server.clock.seconds() + AT_ONCE
         try:
             if not self.gotVersion:
                 self._read_version()
@@ -285,6 +303,9 @@ class SshConnection(SSHServerTransport, Connection):
                 self.incomingPacketSequence = (self._reader.sequence - 1) & SEQUENCE_MASK
                 self.dispatchMessage(payload[0], payload[1:])
                 self._count(self._reader.taken)
+                if self.logged_in and self.server.clock.seconds() >= until:
+                    self._read_later()
+                    break
             self._limit_strangers()
         except BadSeal:
             self.fail(DISCONNECT_MAC_ERROR, "a packet that was not sealed with our keys")
@@ -295,6 +316,18 @@ class SshConnection(SSHServerTransport, Connection):
         except Exception:  # noqa: BLE001 - a mistake of ours must cost this connection, and no other
             _log.failure("connection {id} made netd fail", id=self.id, service=self.server.name)
             self.abort()
+
+    def _read_later(self) -> None:
+        """Go on in the next turn; more is not read until then."""
+        if not self.closing:
+            self._waits = True
+            self.transport.pauseProducing()  # type: ignore[attr-defined]  # a stream transport is a producer
+            self.server.clock.callLater(0, self._read_on)
+
+    def _read_on(self) -> None:
+        if self._writable and not self.closing:
+            self.transport.resumeProducing()  # type: ignore[attr-defined]  # a stream transport is a producer
+        self._read()
 
     def _read_version(self) -> None:
         version = self._reader.version()
@@ -367,7 +400,7 @@ class SshConnection(SSHServerTransport, Connection):
         self.ourKexInitPayload = bytes((MSG_KEXINIT,)) + body
         self._exchanged = False
         self._used = 0
-        self._exchange_began = self.server.clock.seconds()
+        self._exchange_moved = self.server.clock.seconds()
         self.sendPacket(MSG_KEXINIT, body)
         self._keyExchangeState = self._KEY_EXCHANGE_REQUESTED
         self._blockedByKeyExchange = []
@@ -396,7 +429,7 @@ class SshConnection(SSHServerTransport, Connection):
         if packet:
             raise Malformed("NEWKEYS takes no data")
         self._have_keys = True
-        self._exchange_began = None
+        self._exchange_moved = None
         self._keyed_at = self.server.clock.seconds()
         self._used = 0
         self._reader.opener = self.nextEncryptions.opener

@@ -86,13 +86,14 @@ class AtTerminal:
             host=sessions.server.host,
             history=sessions.server.history_of(sessions.user.name),
             clock=sessions.server.clock,
+            turns=sessions.server.typing,
             programs=AllowedCommands(channel),
         )
 
     @property
     def busy(self) -> bool:
-        """A prompt is not."""
-        return self._line is not None or not self._session.prompting
+        """A prompt is not, nor is a page of output."""
+        return not self._session.prompting
 
     def begin(self) -> None:
         self._session.start(self._line)

@@ -2,9 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 
+from netd.passwords import hash_password
 from netd.runtime import CannotStart
 from netd.ssh.wire import string
 from tests.ssh.conftest import Serve
@@ -42,10 +45,26 @@ def test_who_is_no_longer_a_user_or_has_another_role_is_logged_out(serve: Serve)
     assert served.adapt("", served.user + served.user.replace("users.ops", "users.anna"))
     assert not same.gone
     assert served.adapt("", served.user.replace('"admin"', '"viewer"'))
+    same.take()
     assert same.gone
+    assert same.farewell.startswith(b"the configuration no longer has you")
     viewer = served.log_in()
     assert served.adapt("", served.user.replace("users.ops", "users.anna"))
     assert viewer.gone
+
+
+def test_a_password_is_checked_for_the_user_as_he_is_after_a_reload(serve: Serve) -> None:
+    password = f'password_hash = "{hash_password("x")}"'
+    served = serve("password_auth = true")
+    assert served.adapt("password_auth = true", f'[ssh.console.users.ops]\nrole = "admin"\n{password}')
+    client = served.connect().handshake()
+    decided: Deferred[bool] = Deferred()
+    connection: Any = client.wire.protocol
+    connection.server.run_in_thread = lambda *_: decided
+    client.say(50, string(b"ops") + string(b"ssh-connection") + string(b"password") + b"\0" + string(b"x"))
+    assert served.adapt("password_auth = true", served.user.replace("users.ops", "users.anna"))
+    decided.callback(True)
+    assert [number for number, _ in client.take()] == [51]
 
 
 def test_a_host_key_that_cannot_be_used_changes_nothing(serve: Serve, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from twisted.internet.task import Clock
 
 from netd.ssh.audit import OLD_FILES, Audit
+from netd.ssh.commands import LONGEST_LINE
 
 
 def test_each_event_is_a_json_line(tmp_path: Path) -> None:
@@ -16,7 +17,7 @@ def test_each_event_is_a_json_line(tmp_path: Path) -> None:
     (line,) = path.read_text().splitlines()
     event = json.loads(line)
     assert event["event"] == "login"
-    assert (event["user"], event["status"], event["key"], len(event["line"])) == ("ops\n", 3, None, 512)
+    assert (event["user"], event["status"], event["key"], len(event["line"])) == ("ops\n", 3, None, LONGEST_LINE)
     assert event["time"].endswith("+00:00")
     assert path.stat().st_mode & 0o777 == 0o600
 

@@ -68,11 +68,27 @@ def test_exempt_networks_and_unix_sockets_never_wait(gate: Gate) -> None:
     assert gate.refusal("") is None
 
 
+def test_who_is_exempt_since_a_reload_waits_no_longer(gate: Gate) -> None:
+    gate.punish("192.0.2.1", "password")
+    gate.punish("192.0.2.1", "password")
+    gate.follow(LimitSettings(), [ip_network("192.0.2.0/24")])
+    assert gate.refusal("192.0.2.1") is None
+
+
 def test_a_customers_ipv6_addresses_are_one(gate: Gate) -> None:
     gate.punish("2001:db8::1", "password")
     gate.punish("2001:db8::2", "password")
     assert gate.refusal("2001:db8::3") == "penalty"
     assert gate.refusal("2001:db8:0:1::3") is None
+
+
+def test_a_customers_ipv6_addresses_log_in_twice_at_once(gate: Gate) -> None:
+    gate.entered("2001:db8::1")
+    gate.entered("2001:db8::2")
+    assert gate.refusal("2001:db8::3") == "startups_per_host"
+    assert gate.refusal("2001:db8:0:1::3") is None
+    gate.left("2001:db8::1")
+    assert gate.refusal("2001:db8::3") is None
 
 
 def test_what_is_remembered_is_bounded(gate: Gate) -> None:

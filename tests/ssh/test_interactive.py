@@ -13,7 +13,10 @@ from netd.ssh.allowed import Refused
 from netd.ssh.interactive import InteractiveSession, Pty
 from netd.ssh.interactive_keyboard import TYPE_AHEAD
 from netd.ssh.interactive_program import NO_PROGRAMS, Program, ProgramDialogue, Programs
+from netd.ssh.terminal import LineEditor
 from netd.ssh.terminal_history import History
+from netd.ssh.terminal_keys import Key
+from netd.turns import Turns
 from tests.console.desk import Desk
 from tests.ssh.terminals import Terminal
 
@@ -90,6 +93,7 @@ class Operator:
             host="web1",
             history=history or History(),
             clock=self.clock,
+            turns=Turns(self.clock),
             programs=programs,
         )
         sessions.append(self.session)
@@ -422,6 +426,16 @@ def test_who_is_to_leave_sees_the_end_of_what_runs_first() -> None:
         assert "netd stops" in one.rows, line
 
 
+@pytest.mark.parametrize("typed", ["slow\rcount\r", "\x1b[200~slow\ncount\n\x1b[201~\r"])
+def test_who_is_to_leave_runs_nothing_more_of_what_was_typed(typed: str) -> None:
+    one = Operator().type(typed)
+    one.session.dismiss("the configuration no longer has you like this")
+    one.clock.advance(10)
+    one.clock.advance(0)
+    assert one.left == [0]
+    assert one.count.runs == 0
+
+
 def test_a_channel_that_is_gone_stops_everything() -> None:
     for line in ("", "slow\r", "watch count\r", "long\r", "close 1\r"):
         one = Operator()
@@ -434,6 +448,26 @@ def test_a_channel_that_is_gone_stops_everything() -> None:
         one.session.receive(b"whoami\r")
         assert (one.left, one.terminal.received) == ([], ""), line
         assert not [call for call in one.clock.getDelayedCalls() if call.active() and "Watch" in repr(call)], line
+
+
+@pytest.mark.parametrize("line", ["", "close 1\r"])
+def test_a_flood_of_keys_lets_others_have_their_turn(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Operator()
+    one.desk.network.client()
+    one.type(line)
+    pressed = 0
+
+    def dawdle(editor: LineEditor, key: Key) -> None:
+        nonlocal pressed
+        pressed += 1
+        one.clock.rightNow += 0.001
+
+    monkeypatch.setattr(LineEditor, "press", dawdle)
+    for _ in range(50):
+        one.session.receive(b"xx")
+    assert pressed <= 5
+    one.clock.advance(0)
+    assert pressed == 100
 
 
 def test_a_flood_of_lines_lets_others_have_their_turn() -> None:

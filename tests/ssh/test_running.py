@@ -32,6 +32,10 @@ def test_a_signal_that_ended_a_command_is_told(sshd: Sshd) -> None:
     assert run(work()).exit_signal[0] == "TERM"
 
 
+def test_a_signal_without_a_name_is_told_as_by_a_shell(sshd: Sshd) -> None:
+    assert sshd.ssh("realtime").returncode == 128 + 40
+
+
 def test_input_is_passed_whole_and_its_end_too(sshd: Sshd) -> None:
     data = os.urandom(3_000_000)
     assert sshd.ssh("cat", input=data).stdout == data

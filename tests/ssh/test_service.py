@@ -355,6 +355,59 @@ def test_a_key_exchange_that_does_not_end_is_ended(serve: Serve) -> None:
     assert client.gone
 
 
+def test_a_slow_client_has_time_to_read_what_was_sent_before_new_keys(serve: Serve) -> None:
+    served = serve("rekey_after = 60")
+    client = served.log_in()
+    channel = client.open()
+    for _ in range(120):
+        served.network.advance(1)
+        client.say(93, uint32(channel) + uint32(1000))  # a client says so as it reads
+    theirs = next(payload for number, payload in reversed(client.heard) if number == 20)
+    ours = client.kexinit()
+    client.say(20, ours)
+    client.finish(ours, theirs)
+    assert client.numbers[-1] == 21
+    assert not client.gone
+
+
+def test_new_keys_are_asked_for_once_however_long_the_client_takes(serve: Serve) -> None:
+    served = serve("rekey_after = 60\nkeepalive = 0\nlimits = { grace = 0 }")
+    client = served.log_in()
+    for _ in range(120):
+        served.network.advance(1)
+    assert client.numbers.count(20) == 1
+    assert [number for number, _ in client.take()] == [20]
+
+
+class Dawdling(Backup):
+    """Takes ten milliseconds for each piece of input."""
+
+    def __init__(self, network: MemoryNetwork) -> None:
+        self.network = network
+        self.received = b""
+
+    def receive(self, data: bytes) -> int:
+        self.network.rightNow += 0.01
+        self.received += data
+        return len(data)
+
+
+def test_many_messages_in_one_read_let_others_have_their_turn(serve: Serve) -> None:
+    served = serve()
+    client = served.log_in()
+    channel = uint32(client.open())
+    served.channel(client).program = program = Dawdling(served.network)
+    client.raw(b"".join(client.packet(94, channel + string(each)) for each in (b"a", b"b", b"c")))
+    assert program.received == b"a"
+    assert client.wire.producerState == "paused"
+    client.raw(client.packet(94, channel + string(b"d")))
+    served.network.advance(0)
+    assert program.received == b"abcd"
+    assert client.wire.producerState == "producing"
+    client.say(94, channel + string(b"e"))
+    assert program.received == b"abcde"
+
+
 # --- the end
 
 
@@ -425,6 +478,25 @@ def test_an_operator_at_a_prompt_is_told_and_leaves_with_a_status(serve: Serve, 
     for _ in range(3):
         served.network.advance(1)
     assert client.gone
+
+
+@pytest.mark.parametrize("line", [None, b"help"])
+def test_a_page_that_nobody_turns_is_idle(serve: Serve, line: bytes | None) -> None:
+    served = serve('keepalive = 0\nidle_timeout = "60s"')
+    client = served.log_in()
+    number = client.open()
+    client.request(number, b"pty-req", string(b"xterm") + uint32(80) + uint32(6) + bytes(8) + string(b""))
+    if line is None:
+        client.request(number, b"shell")
+        client.say(94, uint32(number) + string(b"help\r"))
+    else:
+        client.request(number, b"exec", string(line))
+    assert any(b"q: quit" in payload for kind, payload in client.heard if kind == 94)
+    for _ in range(62):
+        served.network.advance(1)
+    client.take()
+    assert any(b"idle" in payload for kind, payload in client.heard if kind == 94)
+    assert client.numbers[-3:] == [96, 98, 97]
 
 
 def test_a_connection_that_an_operator_closes_ends_whatever_runs_on_it(serve: Serve) -> None:
