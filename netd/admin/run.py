@@ -8,7 +8,7 @@ Whoever may open the socket is an admin: its file's mode says who may.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -19,10 +19,15 @@ from netd.admin.http import AdminRequest
 from netd.console.command import FAILED, Caller, Role
 from netd.console.console import Console
 from netd.console.output import ByteOutput
+from netd.console.table import cut
+from netd.console.text import printable
 from netd.runtime import Runtime
 
 WIDEST = 1000
 """Columns; a terminal that says more does not mean it."""
+
+LONGEST_LINE = 300
+"""Characters of a line that was run which the log has."""
 
 NDJSON = b"application/x-ndjson"
 
@@ -40,13 +45,14 @@ class Verbs:
         self._console = Console(runtime, finished=self._audit)
         self._service = service
 
-    def _audit(self, caller: Caller, verb: str, status: int) -> None:
+    def _audit(self, caller: Caller, verb: str, words: Sequence[str], status: int) -> None:
         """Who did what, in the log; who only looked is not worth a line."""
         command = self._console.find(verb.split())
         looked = command is not None and command.role is Role.VIEWER
         log = _log.debug if looked else _log.info
+        line = cut(printable(" ".join((verb, *words))), LONGEST_LINE)
         log(
-            "{user} ran {verb}: exit status {status}", user=caller.user, verb=verb, status=status, service=self._service
+            "{user} ran {line}: exit status {status}", user=caller.user, line=line, status=status, service=self._service
         )
 
     def run(self, request: AdminRequest) -> None:

@@ -185,6 +185,7 @@ class CacheSet(CacheCommand):
             ["--flags"], type=click.IntRange(0, 2**32 - 1), default=0, metavar="N", help="memcached's client flags"
         ),
     )
+    private = "value"
 
     async def work(self, cache: "CacheService", arguments: Mapping[str, Any], context: Context) -> command.Answer:
         key, value = arguments["key"], " ".join(arguments["value"]).encode()

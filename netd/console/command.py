@@ -162,6 +162,8 @@ class Command(ABC):
     parameters: ClassVar[Sequence["click.Parameter"]] = ()
     """Arguments and options, as click declares them; their types may complete (`click.ParamType.shell_complete`, with
     the Console as `context.obj`)."""
+    private: ClassVar[str] = ""
+    """The name of an argument of many words that is left out of audits and logs."""
     asks: ClassVar[bool] = False
     """It does what cannot be undone: it calls `Context.confirm`, and takes `--yes`."""
     timeout: ClassVar[float] = TIMEOUT

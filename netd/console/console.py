@@ -43,8 +43,11 @@ LONGEST_VERB = 3
 LONGEST_NAME = 64
 """Characters of an unknown verb that are shown again and logged."""
 
-Finished = Callable[[Caller, str, int], object]
-"""Told (caller, verb, status) when a verb has ended: for the audit."""
+HIDDEN = "…"
+"""What an audit has in the place of what is private."""
+
+Finished = Callable[[Caller, str, Sequence[str], int], object]
+"""Told (caller, verb, words behind it, status) when a verb has ended: for the audit. Nothing private is in the words."""
 
 _log = Logger()
 
@@ -105,8 +108,21 @@ class Console:
                 status = await self._run(command, words[len(name.split()) :], caller, output)
         finally:
             if self._finished is not None and not again:
-                self._finished(caller, name, status)
+                self._finished(caller, name, self._public(command, words), status)
         return status
+
+    def _public(self, command: Command | None, words: Sequence[str]) -> Sequence[str]:
+        """The words behind a verb that an audit may have: not a value, nor what may be a secret in the wrong place."""
+        if command is None:
+            return []
+        words = words[len(command.name.split()) :]
+        if not command.private:
+            return words
+        try:
+            private = arguments.parse(command, words, self)[command.private]
+        except arguments.Wrong:
+            return []
+        return [HIDDEN if word in private else word for word in words]
 
     async def _run(self, command: Command, words: Sequence[str], caller: Caller, output: Output) -> int:
         try:

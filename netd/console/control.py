@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
-from twisted.internet.defer import Deferred
 
 from netd.console.arguments import ServiceName, connections_of
 from netd.console.command import Answer, Command, Context, Failed, Role
 from netd.console.table import Cell, Line, Part
-from netd.reload import CannotReload, Difference
+from netd.reload import CannotReload
 from netd.runtime import Control
 
 
@@ -34,7 +33,7 @@ class Reload(Command):
 
     async def run(self, arguments: Mapping[str, Any], context: Context) -> Answer:
         try:
-            difference = await _waiting_for(Deferred.fromCoroutine(_control(context).reload()))
+            difference = await _control(context).reload()
         except CannotReload as error:
             raise Failed("nothing was changed", error.reasons) from None
         document = difference.document()
@@ -44,13 +43,6 @@ class Reload(Command):
             if keys
         ]
         return Answer(document, parts)
-
-
-def _waiting_for(reloading: Deferred[Difference]) -> Deferred[Difference]:
-    """Its result, without being its end: cancelled in between, a reload would leave ports open that nobody serves."""
-    waiting: Deferred[Difference] = Deferred()
-    reloading.addBoth(waiting.callback)
-    return waiting
 
 
 _SERVICE = click.Argument(["service"], type=ServiceName(), required=False)

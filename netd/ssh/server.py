@@ -204,10 +204,10 @@ class SshServer:
             **values,
         )
 
-    def _verb_finished(self, caller: Caller, verb: str, status: int) -> None:
+    def _verb_finished(self, caller: Caller, verb: str, words: Sequence[str], status: int) -> None:
         sessions = self.logged.get(caller.connection)
         if sessions is not None:
-            self.record("verb", sessions, verb=verb, status=status)
+            self.record("verb", sessions, verb=verb, arguments=" ".join(words), status=status)
 
     def history_of(self, user: str) -> History:
         """The lines a user has entered, while the daemon runs."""

@@ -112,7 +112,7 @@ def test_a_verb_of_two_words_and_its_options(asked: Ctl) -> None:
 def test_who_changes_something_stands_in_the_log(asked: Ctl) -> None:
     asked("drain", "echo.upper")
     asked("resume", "echo.upper")
-    told = [event for event in asked.netd.events if event["message"].endswith("ran drain: exit status 0")]
+    told = [event for event in asked.netd.events if event["message"].endswith("ran drain echo.upper: exit status 0")]
     assert told[-1]["user"] == (f"uid {os.getuid()}" if os.getuid() else "root")
 
 

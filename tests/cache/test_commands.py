@@ -82,6 +82,11 @@ def test_flush_asks_and_forgets(desk: Desk, client: Client) -> None:
     assert client.send(b"get a\r\n") == b"END\r\n"
 
 
+def test_the_audit_has_keys_and_no_values(desk: Desk) -> None:
+    assert desk.run("cache set --ttl 2h door opens at noon").status == 0
+    assert desk.finished == [("ops", "cache set --ttl 2h door … … …", 0)]
+
+
 def test_flush_obeys_the_configuration() -> None:
     desk = Desk(config=CACHE + "allow_flush = false\n")
     assert (

@@ -84,9 +84,11 @@ class Desk:
         for service in self.runtime.services:
             result_of(service.startService())
         self.finished: list[tuple[str, str, int]] = []
-        self.console = Console(
-            self.runtime, finished=lambda who, verb, status: self.finished.append((who.user, verb, status))
-        )
+        self.console = Console(self.runtime, finished=self.note)
+
+    def note(self, caller: Caller, verb: str, words: Sequence[str], status: int) -> None:
+        """A verb has ended."""
+        self.finished.append((caller.user, " ".join((verb, *words)), status))
 
     def begin(self, line: str, caller: Caller = OPS, **output: Any) -> tuple[Deferred[int], MemoryOutput]:
         """Start a verb that takes its time."""

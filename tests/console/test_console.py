@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,9 +52,7 @@ class Wipe(Command):
 
 def with_verbs(*verbs: Command) -> Desk:
     desk = Desk()
-    desk.console = Console(
-        desk.runtime, verbs, lambda who, verb, status: desk.finished.append((who.user, verb, status))
-    )
+    desk.console = Console(desk.runtime, verbs, desk.note)
     return desk
 
 
@@ -198,9 +197,24 @@ def test_the_audit_hears_of_every_verb_but_repeats() -> None:
     desk = Desk()
     desk.run("status")
     desk.run("close 1", EVE)
-    desk.run("nonsense")
+    desk.run("nonsense pa55word")
     result_of(desk.console.run("status", OPS, MemoryOutput(), again=True))
-    assert desk.finished == [("ops", "status", 0), ("eve", "close", 126), ("ops", "nonsense", 127)]
+    assert desk.finished == [("ops", "status", 0), ("eve", "close 1", 126), ("ops", "nonsense", 127)]
+
+
+class Keep(Wipe):
+    """Takes something that is nobody's business."""
+
+    name = "status keep"
+    parameters = (click.Argument(["place"]), click.Argument(["value"], nargs=-1, required=True))
+    private = "value"
+
+
+def test_the_audit_does_not_hear_what_is_private() -> None:
+    desk = with_verbs(Keep())
+    desk.run("status keep --yes cellar two words")
+    desk.run("status keep --yess cellar two words")
+    assert desk.finished == [("ops", "status keep --yes cellar … …", 0), ("ops", "status keep", 2)]
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,6 @@
 """The verbs that change what the daemon serves."""
 
-import pytest
-from twisted.internet.defer import CancelledError, Deferred
-
 from netd.console.command import Caller, Role
-from netd.reload import Difference
 from tests.console.desk import EVE, Desk
 
 OPERATOR = Caller("anna", Role.OPERATOR, "192.0.2.3:4711", "ssh")
@@ -45,24 +41,6 @@ def test_drain_and_resume_take_one_service_or_all_but_the_console() -> None:
     assert desk.run("drain echo.plain").status == 0
     assert desk.run("resume").status == 0
     assert desk.asked.heard == [("drain", "echo.plain"), ("resume", "echo.plain", "echo.upper")]
-
-
-def test_a_reload_goes_to_its_end_though_nobody_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = Desk()
-    prepared: Deferred[None] = Deferred()
-
-    async def reload() -> Difference:
-        await prepared
-        desk.asked.heard.append(("reload",))
-        return desk.asked.difference
-
-    monkeypatch.setattr(desk.asked, "reload", reload)
-    running, _ = desk.begin("reload")
-    running.addErrback(lambda failure: failure.trap(CancelledError))
-    running.cancel()
-    assert desk.finished == [("ops", "reload", 130)]
-    prepared.callback(None)
-    assert desk.asked.heard == [("reload",)]
 
 
 def test_the_way_in_by_which_one_came_is_not_drained_from_there() -> None:

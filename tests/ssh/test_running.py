@@ -220,7 +220,7 @@ def test_a_command_that_does_not_read_its_input_stops_its_client(sshd: Sshd) -> 
 
 def test_what_was_done_is_in_the_audit(sshd: Sshd) -> None:
     sshd.ssh("both")
-    sshd.ssh("version")
+    sshd.ssh("version --json")
     sshd.ssh("df;id")
     assert eventually(lambda: json.loads(sshd.audit().splitlines()[-1])["event"] == "logout"), "no end in the audit"
     events = [json.loads(line) for line in sshd.audit().splitlines()]
@@ -230,6 +230,7 @@ def test_what_was_done_is_in_the_audit(sshd: Sshd) -> None:
     assert end["peer"].startswith("127.0.0.1:")
     kinds = {event["event"] for event in events}
     assert {"login", "command", "verb", "end", "logout"} <= kinds
+    assert ("version", "--json") in {(event.get("verb"), event.get("arguments")) for event in events}
     assert "correct horse" not in sshd.audit()
 
 
