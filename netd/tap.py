@@ -64,7 +64,7 @@ class Options(usage.Options):
         if name == "-":
             return sys.__stdout__ or sys.stdout
         try:
-            return Path(name).open("a", encoding="utf-8")
+            return open(name, "a", encoding="utf-8", opener=partial(os.open, mode=0o600))
         except OSError as error:
             refuse([f"--logfile: {name}: cannot be written: {error.strerror}"], os.EX_TEMPFAIL)
 

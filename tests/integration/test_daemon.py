@@ -180,6 +180,17 @@ def test_what_netd_keeps_is_for_its_own_user_alone(directory: Path) -> None:
         os.umask(before)
 
 
+def test_a_log_file_is_for_its_own_user_alone(directory: Path) -> None:
+    log = directory / "netd.log"
+    before = os.umask(0o022)
+    try:
+        netd = Netd(directory, PLAIN + '[daemon]\nstate_dir = "netd.toml"\n', command=(TWISTD, f"--logfile={log}"))
+        assert netd.wait() == 75
+    finally:
+        os.umask(before)
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_certificate_that_cannot_be_read_exits_75(directory: Path) -> None:
     netd = ended(directory, PLAIN + 'tls = { certificate = "none.pem", private_key = "none.key" }\n')
     assert netd.process.returncode == 75
