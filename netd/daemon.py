@@ -229,7 +229,8 @@ class Daemon(MultiService):
         for service in fresh:
             service.setServiceParent(self)  # which starts it
         self.runtime.services = tuple(kept[each.key] for each in new.tables)
-        self.services = [*old, *self.runtime.services]
+        going = [service for service in self if service not in self.runtime.services]  # those of earlier reloads, too
+        self.services = [*going, *self.runtime.services]
         for service in old:
             retiring = Deferred.fromCoroutine(self._retire(service))
             retiring.addErrback(lambda failure: _log.failure("unexpected error while a service went", failure))

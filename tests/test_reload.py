@@ -109,6 +109,19 @@ def test_an_address_moves_to_another_service_without_being_closed(following: Fol
     assert following.client(1001).send(b"a") == b"A"
 
 
+def test_a_service_that_still_goes_when_the_next_reload_comes_is_stopped_all_the_same(following: Following) -> None:
+    """It stayed with its clients for ever, and a bridge kept its spool."""
+    following.reload(ONE + TWO)
+    client = following.client(1002)
+    client.reads = False
+    following.reload(ONE)
+    following.reload(ONE + "max_connections = 1")
+    assert not client.gone
+    following.network.pump([10, 0.1])
+    assert client.gone
+    assert [service.key for service in following.daemon] == ["echo.one", "admin"]
+
+
 def test_a_service_that_is_removed_finishes_what_is_in_flight(following: Following) -> None:
     following.reload(ONE + TWO)
     client = following.client(1002)
