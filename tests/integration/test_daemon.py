@@ -180,6 +180,18 @@ def test_what_netd_keeps_is_for_its_own_user_alone(directory: Path) -> None:
         os.umask(before)
 
 
+def test_a_signal_to_reload_while_it_starts_does_not_end_it(directory: Path) -> None:
+    """To systemd that was an end as was asked for, after which it does not start anew."""
+    path = directory / "netd.toml"
+    os.mkfifo(path)
+    with subprocess.Popen([TWISTD, "-n", "netd", "-c", path], cwd=directory, stderr=subprocess.DEVNULL) as process:
+        with path.open("w") as config:  # it has got as far as to read this
+            process.send_signal(signal.SIGHUP)
+            process.send_signal(signal.SIGUSR1)
+            config.write("wrong")
+        assert process.wait(60) == 78
+
+
 def test_a_log_file_is_for_its_own_user_alone(directory: Path) -> None:
     log = directory / "netd.log"
     before = os.umask(0o022)
