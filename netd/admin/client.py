@@ -12,6 +12,9 @@ from typing import Any
 CONNECT_TIMEOUT = 5.0
 """Seconds for a daemon that listens to take the connection."""
 
+ANSWER_TIMEOUT = 30.0
+"""Seconds for a daemon to begin its answer, as it does once it is asked; the rest takes as long as it takes."""
+
 USUAL_PLACES = ("/run/netd/netd.sock", "state/netd.sock")
 """Under systemd; and of a daemon that was started by hand, as by `make run`, in its directory."""
 
@@ -86,10 +89,11 @@ def _post(path: Path, resource: str, document: Mapping[str, Any], timeout: float
         connected.settimeout(CONNECT_TIMEOUT)
         try:
             connected.connect(os.fsencode(path))
-            connected.settimeout(timeout)
+            connected.settimeout(timeout or ANSWER_TIMEOUT)
             connected.sendall(head.encode() + body)
             answer = connected.makefile("rb")
             status = _status(answer)
+            connected.settimeout(timeout)
         except OSError as error:
             raise NoDaemon(f"{path}: {_explain(error)}") from None
     if status == b"200":
