@@ -450,7 +450,8 @@ def _within(host: str, networks: Sequence[Network]) -> bool:
 
 def _host_of(address: IAddress) -> str:
     if isinstance(address, IPv4Address | IPv6Address):
-        return str(address.host).removeprefix("::ffff:")
+        host = str(address.host)
+        return host.removeprefix("::ffff:") if "." in host else host
     return ""
 
 
