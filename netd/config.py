@@ -176,7 +176,7 @@ class _Reader:
         for kind, named in tables.items():
             if kind not in KINDS:
                 known = [*KINDS, *_GENERAL, ADMIN]
-                self.mistakes.append(f"{kind}: unknown kind of service{_did_you_mean(kind, known)}")
+                self.mistakes.append(f"{_shown(kind)}: unknown kind of service{_did_you_mean(kind, known)}")
             elif not isinstance(named, dict) or not named:
                 self.mistakes.append(f"{kind}: expected tables with a name, such as [{kind}.main]; got {show(named)}")
             else:
@@ -225,8 +225,13 @@ def _describe(key: str, model: type[BaseModel], error: ErrorDetails) -> str:
     """One of pydantic's errors as "echo.plain.listen: what is wrong; what is expected"."""
     where = key
     for step in error["loc"]:
-        where += f"[{step}]" if isinstance(step, int) else f".{step}"
+        where += f"[{step}]" if isinstance(step, int) else f".{_shown(step)}"
     return f"{where}: {_sentence(model, error)}"
+
+
+def _shown(key: str) -> str:
+    """A key as it may stand in one line on a terminal."""
+    return key if key.isprintable() else show(key)
 
 
 def _sentence(model: type[BaseModel], error: ErrorDetails) -> str:

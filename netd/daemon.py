@@ -14,9 +14,9 @@ and operators' ways in last of all.
 import os
 import stat
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 from twisted.application.service import MultiService
 from twisted.application.service import Service as TwistedService
@@ -40,7 +40,16 @@ Phase = Literal["ready", "reloading", "stopping"]
 Announce = Callable[[Phase, str], object]
 """Hears of each phase the daemon comes to, with its state in a line: the service manager, see `netd.systemd`."""
 
+T = TypeVar("T")
+
 _log = Logger()
+
+
+def _to_the_end(work: Coroutine[Any, Any, T]) -> "Deferred[T]":
+    """Work that is not left half done when who waits for it goes away, as netdctl at Ctrl-C."""
+    waiting: Deferred[T] = Deferred()
+    Deferred.fromCoroutine(work).addCallbacks(waiting.callback, waiting.errback)
+    return waiting
 
 
 class Daemon(MultiService):
@@ -145,6 +154,9 @@ class Daemon(MultiService):
 
     async def reload(self) -> Difference:
         """Read the configuration again and go over to it, or change nothing; raises CannotReload with every reason."""
+        return await _to_the_end(self._reload())
+
+    async def _reload(self) -> Difference:
         with self._alone("a reload"):
             self._announce("reloading", "reloading")
             try:
@@ -167,6 +179,9 @@ class Daemon(MultiService):
 
     def request_reload(self, reason: str) -> None:
         """The same for who cannot wait for an answer: the log has it."""
+        if busy := self._under_way():
+            _log.error("{reason}: not reloaded: {busy}", reason=reason, busy=busy)
+            return
         _log.info("{reason}: reloading {path}", reason=reason, path=str(self._config.path))
         reloading = Deferred.fromCoroutine(self.reload())
         reloading.addErrback(lambda failure: failure.trap(CannotReload))
@@ -214,7 +229,8 @@ class Daemon(MultiService):
         for service in fresh:
             service.setServiceParent(self)  # which starts it
         self.runtime.services = tuple(kept[each.key] for each in new.tables)
-        self.services = [*old, *self.runtime.services]
+        going = [service for service in self if service not in self.runtime.services]  # those of earlier reloads, too
+        self.services = [*going, *self.runtime.services]
         for service in old:
             retiring = Deferred.fromCoroutine(self._retire(service))
             retiring.addErrback(lambda failure: _log.failure("unexpected error while a service went", failure))
@@ -228,8 +244,8 @@ class Daemon(MultiService):
     @contextmanager
     def _alone(self, what: str) -> Iterator[None]:
         """What changes the set of services goes one at a time."""
-        if self._busy or self._starting is not None or self._draining is not None or self._stopping is not None:
-            raise CannotReload([f"{self._busy or 'starting or stopping'} is under way: try again when it is done"])
+        if busy := self._under_way():
+            raise CannotReload([busy])
         self._busy = what
         try:
             yield
@@ -237,10 +253,19 @@ class Daemon(MultiService):
             self._busy = ""
             self._announce("ready", self._state())
 
+    def _under_way(self) -> str:
+        """Why the set of services cannot be changed now; "" when it can."""
+        going = self._starting is not None or self._draining is not None or self._stopping is not None
+        what = self._busy or ("starting or stopping" if going else "")
+        return what and f"{what} is under way: try again when it is done"
+
     # --- taking services out, and back in
 
     async def drain_services(self, keys: Sequence[str]) -> None:
         """Have these services take nothing new and finish what is in flight, for at most `drain_timeout`."""
+        await _to_the_end(self._drain_services(keys))
+
+    async def _drain_services(self, keys: Sequence[str]) -> None:
         with self._alone("a drain"):
             if staying := [service.key for service in self.runtime.services if service.key in keys and service.lasting]:
                 raise CannotReload([f"{', '.join(staying)} stays to the end: nobody could ask for it back"])
@@ -254,6 +279,9 @@ class Daemon(MultiService):
 
     async def resume_services(self, keys: Sequence[str]) -> None:
         """Open their ports again; raises CannotReload."""
+        await _to_the_end(self._resume_services(keys))
+
+    async def _resume_services(self, keys: Sequence[str]) -> None:
         with self._alone("a resume"):
             reasons = []
             for service in [each for each in self.runtime.services if each.key in keys and each.draining]:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
@@ -23,7 +23,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -161,6 +161,21 @@ class _Nothing(Factory):
     noisy = False
 
 
+class _TlsTransport(BufferingTLSTransport):
+    """Twisted's, but that a client who says by close_notify that it has said all is answered, and then let go."""
+
+    transport: Any
+
+    def _shutdownTLS(self) -> None:
+        self._aggregator.flush()  # small answers of this turn, which would come too late
+        super()._shutdownTLS()
+
+    def _tlsShutdownFinished(self, reason: Failure | None) -> None:
+        # No producer has more to send: the transport, which waits for one that is paused, would do so for ever.
+        self.transport.producerPaused = False
+        super()._tlsShutdownFinished(reason)
+
+
 class _Tls:
     """Wraps the connections of a listener in TLS."""
 
@@ -169,7 +184,7 @@ class _Tls:
 
     def wrap(self, connection: Connection) -> IProtocol:
         """What a transport is given in place of the connection."""
-        return cast("IProtocol", self._factory.protocol(self._factory, connection))
+        return cast("IProtocol", _TlsTransport(self._factory, connection))
 
 
 @dataclass(frozen=True, slots=True)
@@ -435,7 +450,8 @@ def _within(host: str, networks: Sequence[Network]) -> bool:
 
 def _host_of(address: IAddress) -> str:
     if isinstance(address, IPv4Address | IPv6Address):
-        return str(address.host).removeprefix("::ffff:")
+        host = str(address.host)
+        return host.removeprefix("::ffff:") if "." in host else host
     return ""
 
 

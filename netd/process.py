@@ -14,6 +14,12 @@ from collections.abc import Callable
 from netd.runtime import CannotStart, Reactor
 
 
+def outlive_hangups() -> None:
+    """SIGHUP and SIGUSR1 do not end a daemon that starts, as systemd would not start it anew."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
 def handle_signals(
     reactor: Reactor, request_stop: Callable[[str], object], request_reload: Callable[[str], object]
 ) -> None:

@@ -76,14 +76,14 @@ LONGEST_DURATION = 10 * 365 * 86400.0
 def parse_duration(value: object) -> float:
     """Seconds from a number of seconds or a string such as "10s", "1.5m", "500ms"."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value)
+        seconds: float = value  # a whole number may be too large for a float
     elif isinstance(value, str) and (match := _DURATION.fullmatch(value)):
         seconds = float(match[1]) * _SECONDS[match[2]]
     else:
         raise ValueError(f'expected seconds, or a string such as "10s", "5m" or "1h"; got {show(value)}')
     if not 0 <= seconds <= LONGEST_DURATION:
         raise ValueError(f"expected a duration from 0 to ten years; got {show(value)}")
-    return seconds
+    return float(seconds)
 
 
 def parse_size(value: object) -> int:
@@ -109,7 +109,7 @@ def show(value: object) -> str:
         case dict():
             return "a table"
         case list() | tuple():
-            text = "[" + ", ".join(show(each) for each in value) + "]"
+            text = "[" + ", ".join("a list" if isinstance(each, list) else show(each) for each in value) + "]"
         case _:
             text = str(value)
     return text if len(text) <= 80 else text[:77] + "…"  # noqa: PLR2004 - the width of a line
@@ -128,7 +128,7 @@ def expand_path(text: str, origin: Origin) -> Path:
     """A path from the configuration: relative to its file; a leading $CREDENTIALS_DIRECTORY/ is systemd's."""
     if text.startswith(CREDENTIALS_PREFIX) and (credentials := origin.environ.get("CREDENTIALS_DIRECTORY")):
         return Path(credentials, text.removeprefix(CREDENTIALS_PREFIX))
-    return Path(os.path.normpath(origin.directory / Path(text).expanduser()))
+    return Path(os.path.normpath(origin.directory / os.path.expanduser(text)))  # noqa: PTH111 - Path's raises for an unknown ~user
 
 
 def _parse_path(value: object, info: ValidationInfo) -> Path:
@@ -296,19 +296,23 @@ def parse_address(text: object, directory: Path) -> Address:
         if port > HIGHEST_PORT:
             raise ValueError(f"ports go up to {HIGHEST_PORT}; got {show(text)}")
         return Address(text, host, port, local=ipaddress.ip_address(host).is_loopback)
-    if (match := _ENDPOINT.fullmatch(text)) and match[1] != "stdio":
+    if (match := _ENDPOINT.fullmatch(text)) and match[1] != "stdio" and "\0" not in text:
         return Address(text, endpoint=_absolute(text, directory), local=_is_local_endpoint(text))
     raise ValueError(f"expected an address such as {_FORMS}; got {show(text)}")
 
 
 def _absolute(endpoint: str, directory: Path) -> str:
-    """A unix endpoint with its path made absolute, colons in it escaped as Twisted wants; others as they are."""
+    """A unix endpoint with its path made absolute, escaped as Twisted wants; others as they are."""
     if endpoint.startswith(BALANCED):
         return BALANCED + _absolute(endpoint.removeprefix(BALANCED), directory)
     if not endpoint.startswith("unix:") or endpoint.startswith(("unix:/", "unix:address=")):
         return endpoint
-    escaped = str(directory).replace("\\", "\\\\").replace(":", "\\:")
-    return f"unix:{escaped}/{endpoint.removeprefix('unix:')}"
+    return f"unix:{escape_endpoint(str(directory))}/{endpoint.removeprefix('unix:')}"
+
+
+def escape_endpoint(text: str) -> str:
+    """A text as a value of a Twisted endpoint string."""
+    return re.sub(r"([\\:=])", r"\\\1", text)
 
 
 def _ip_address(host: str) -> str | None:
@@ -348,7 +352,7 @@ Addresses = Annotated[tuple[Address, ...], BeforeValidator(_parse_addresses)]
 
 
 def _parse_networks(value: object) -> tuple[Network, ...]:
-    if not isinstance(value, list) or not value:
+    if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
         raise ValueError(f'expected a list of networks such as ["10.0.0.0/8", "::1"]; got {show(value)}')
     networks = []
     for text in value:

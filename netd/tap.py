@@ -18,7 +18,7 @@ from twisted.python.components import Componentized
 
 from netd.config import Config, ConfigError, load
 from netd.log import LogOutput, make_output
-from netd.process import handle_signals, keep_to_itself, leave, raise_descriptor_limit
+from netd.process import handle_signals, keep_to_itself, leave, outlive_hangups, raise_descriptor_limit
 from netd.runtime import Reactor
 
 SELECT_DESCRIPTORS = 1024
@@ -43,6 +43,7 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         """Check the configuration before anything else happens, then choose the reactor and where logs go."""
+        outlive_hangups()
         try:
             self.config = load(Path(self["config"]))
         except ConfigError as error:
@@ -64,7 +65,7 @@ class Options(usage.Options):
         if name == "-":
             return sys.__stdout__ or sys.stdout
         try:
-            return Path(name).open("a", encoding="utf-8")
+            return open(name, "a", encoding="utf-8", opener=partial(os.open, mode=0o600))
         except OSError as error:
             refuse([f"--logfile: {name}: cannot be written: {error.strerror}"], os.EX_TEMPFAIL)
 

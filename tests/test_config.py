@@ -6,7 +6,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from netd.admin.socket import address_of
 from netd.config import READABLE, Config, ConfigError, load, parse
+from netd.ports import check_endpoints, endpoint_for
 from netd.settings import parse_duration, parse_size
 
 PLAIN = '[echo.plain]\nlisten = "127.0.0.1:8001"\n'
@@ -86,6 +88,34 @@ def test_a_number_of_thousands_of_digits_is_a_mistake_and_not_a_traceback() -> N
     assert mistake.startswith("netd.toml: not TOML: Exceeds the limit")
 
 
+def test_a_list_nested_deep_where_another_value_belongs_is_a_mistake_and_not_a_traceback() -> None:
+    deep = "[" * 450 + "]" * 450
+    expected = 'expected seconds, or a string such as "10s", "5m" or "1h"; got [a list]'
+    assert mistakes(PLAIN + f"idle_timeout = {deep}") == [f"netd.toml: echo.plain.idle_timeout: {expected}"]
+
+
+def test_a_duration_larger_than_any_float_is_a_mistake_and_not_a_traceback() -> None:
+    [mistake] = mistakes(PLAIN + "idle_timeout = " + "9" * 400)
+    assert mistake.startswith("netd.toml: echo.plain.idle_timeout: expected a duration from 0 to ten years; got 999")
+
+
+def test_a_path_of_an_unknown_user_is_one_beside_the_file_and_not_a_traceback() -> None:
+    config = read(PLAIN + '[daemon]\nstate_dir = "~no such user/state"')
+    assert config.state_dir == Path("~no such user/state").absolute()
+
+
+def test_a_mistake_with_a_key_that_does_not_print_is_one_line_without_escapes() -> None:
+    [key, kind] = mistakes(PLAIN + '"a\\n\\u001b[31m" = 1\n["b\\n".c]')
+    assert key.startswith(r'netd.toml: echo.plain."a\n\x1b[31m": unknown key')
+    assert kind.startswith(r'netd.toml: "b\n": unknown kind of service')
+
+
+def test_a_network_is_no_number() -> None:
+    for wrong in ("[10]", "[true]"):
+        [mistake] = mistakes(PLAIN + f"allow = {wrong}")
+        assert mistake.startswith("netd.toml: echo.plain.allow: expected a list of networks such as ")
+
+
 def test_a_file_that_is_not_there_is_a_mistake_and_not_a_traceback(tmp_path: Path) -> None:
     path = tmp_path / "none.toml"
     with pytest.raises(ConfigError, match=r"none\.toml: cannot be read: No such file or directory"):
@@ -131,6 +161,15 @@ def test_a_unix_socket_is_local_and_its_path_relative_to_the_file(tmp_path: Path
     config = parse(listen('"unix:run/e.sock"').encode(), tmp_path / "netd.toml", {})
     ((_, address),) = config.addresses()
     assert (address.endpoint, address.local) == (f"unix:{tmp_path}/run/e.sock", True)
+
+
+def test_a_unix_socket_may_be_in_a_directory_with_characters_that_endpoints_are_written_with(tmp_path: Path) -> None:
+    directory = tmp_path / "a=b:c\\d"
+    directory.mkdir()
+    path = directory / "netd.toml"
+    path.write_text(listen('"unix:e.sock"'))
+    assert check_endpoints(load(path)) == []
+    endpoint_for(address_of(directory / "netd.sock"), object())
 
 
 def test_a_unix_socket_behind_a_load_balancer_is_for_others_and_relative_to_the_file_too(tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ def test_an_ipv4_client_on_an_ipv6_port_counts_as_ipv4(network: MemoryNetwork, b
     port = Port("echo.plain.listen", [], Talker)
     assert listener.admit(port, IPv6Address("TCP", "::ffff:10.0.0.1", 1)) is not None
     assert listener.admit(port, IPv6Address("TCP", "::ffff:11.0.0.1", 1)) is None
+    assert listener.admit(port, IPv6Address("TCP", "::ffff:1:2:3", 1)) is None  # no IPv4 address, though it looks it
 
 
 def test_a_silent_connection_is_closed_after_the_idle_timeout_and_a_busy_one_is_not(

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import CannotListenError
+from twisted.logger import capturedLogs, formatEvent
 
 from netd.reload import CannotReload, Difference
 from tests.fakes import Client, result_of
@@ -108,6 +109,19 @@ def test_an_address_moves_to_another_service_without_being_closed(following: Fol
     assert following.client(1001).send(b"a") == b"A"
 
 
+def test_a_service_that_still_goes_when_the_next_reload_comes_is_stopped_all_the_same(following: Following) -> None:
+    """It stayed with its clients for ever, and a bridge kept its spool."""
+    following.reload(ONE + TWO)
+    client = following.client(1002)
+    client.reads = False
+    following.reload(ONE)
+    following.reload(ONE + "max_connections = 1")
+    assert not client.gone
+    following.network.pump([10, 0.1])
+    assert client.gone
+    assert [service.key for service in following.daemon] == ["echo.one", "admin"]
+
+
 def test_a_service_that_is_removed_finishes_what_is_in_flight(following: Following) -> None:
     following.reload(ONE + TWO)
     client = following.client(1002)
@@ -194,6 +208,45 @@ def test_reloads_go_one_at_a_time_and_never_while_stopping(
     assert following.open_ports == []
 
 
+def test_a_reload_that_has_begun_ends_though_who_asked_for_it_goes_away(
+    following: Following, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As netdctl at Ctrl-C: it left a port open that nobody served, and a spool that nobody closed."""
+    slow: Deferred[None] = Deferred()
+    listen = following.daemon.runtime.ports.open
+
+    async def wait(service: str, key: str, address: Any) -> object:
+        if address.port == 1003:
+            await slow
+        return await listen(service, key, address)
+
+    monkeypatch.setattr(following.daemon.runtime.ports, "open", wait)
+    following.path.write_text(ONE + TWO + '[echo.three]\nlisten = "127.0.0.1:1003"\n')
+    asked = Deferred.fromCoroutine(following.daemon.reload())
+    asked.cancel()
+    asked.addErrback(lambda failure: failure.trap(CancelledError))
+    slow.callback(None)
+    assert following.client(1002).send(b"2") + following.client(1003).send(b"3") == b"23"
+    assert [service.key for service in following.daemon] == ["echo.one", "echo.two", "echo.three", "admin"]
+
+
+def test_a_hangup_while_a_reload_is_under_way_is_answered_in_the_log(
+    following: Following, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow: Deferred[None] = Deferred()
+
+    async def wait(*_: Any) -> None:
+        await slow
+
+    monkeypatch.setattr(following.daemon.runtime.ports, "open", wait)
+    following.path.write_text(ONE + TWO)
+    following.daemon.request_reload("SIGHUP")
+    with capturedLogs() as events:
+        following.daemon.request_reload("SIGHUP")
+    [told] = map(formatEvent, events)
+    assert told == "SIGHUP: not reloaded: a reload is under way: try again when it is done"
+
+
 def test_a_hangup_reloads_and_the_log_has_the_answer(following: Following) -> None:
     following.path.write_text(ONE + TWO)
     following.daemon.request_reload("SIGHUP")
@@ -204,6 +257,20 @@ def test_a_hangup_reloads_and_the_log_has_the_answer(following: Following) -> No
 
 
 # --- drain and resume
+
+
+def test_a_drain_goes_on_though_who_asked_for_it_goes_away(following: Following) -> None:
+    """Ctrl-C at `netdctl drain` cut every client."""
+    client = following.client(1001)
+    client.reads = False
+    asked = Deferred.fromCoroutine(following.daemon.drain_services(["echo.one"]))
+    asked.cancel()
+    asked.addErrback(lambda failure: failure.trap(CancelledError))
+    following.network.pump([0.2, 0.2, 0.2])
+    assert not client.gone
+    following.network.advance(10)
+    following.network.pump([0.1])
+    assert client.gone
 
 
 def test_a_drained_service_takes_nothing_new_until_it_is_resumed(following: Following) -> None:

@@ -12,6 +12,9 @@ from typing import Any
 CONNECT_TIMEOUT = 5.0
 """Seconds for a daemon that listens to take the connection."""
 
+ANSWER_TIMEOUT = 30.0
+"""Seconds for a daemon to begin its answer, as it does once it is asked; the rest takes as long as it takes."""
+
 USUAL_PLACES = ("/run/netd/netd.sock", "state/netd.sock")
 """Under systemd; and of a daemon that was started by hand, as by `make run`, in its directory."""
 
@@ -40,7 +43,7 @@ def find_socket(given: str | None) -> Path:
         places.insert(0, Path(runtime.split(":")[0], "netd.sock"))
     for place in places:
         # In somebody else's directory, what answers there is somebody else's too.
-        if place.exists() and (place.is_absolute() or place.stat().st_uid == os.geteuid()):
+        if os.access(place, os.F_OK) and (place.is_absolute() or place.stat().st_uid == os.geteuid()):
             return place
     raise NoDaemon(
         f"no daemon found: no socket at {' or '.join(map(str, places))}; "
@@ -86,10 +89,11 @@ def _post(path: Path, resource: str, document: Mapping[str, Any], timeout: float
         connected.settimeout(CONNECT_TIMEOUT)
         try:
             connected.connect(os.fsencode(path))
-            connected.settimeout(timeout)
+            connected.settimeout(timeout or ANSWER_TIMEOUT)
             connected.sendall(head.encode() + body)
             answer = connected.makefile("rb")
             status = _status(answer)
+            connected.settimeout(timeout)
         except OSError as error:
             raise NoDaemon(f"{path}: {_explain(error)}") from None
     if status == b"200":

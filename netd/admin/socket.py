@@ -9,7 +9,7 @@ from errno import ECONNREFUSED
 from pathlib import Path
 
 from netd.runtime import CannotStart
-from netd.settings import Address
+from netd.settings import Address, escape_endpoint
 
 
 def address_of(path: Path) -> Address:
@@ -18,8 +18,7 @@ def address_of(path: Path) -> Address:
     Twisted's lock file is not used: after a restart of a container its process number may well be ours, and the lock
     then holds for ever.
     """
-    escaped = str(path).replace("\\", "\\\\").replace(":", "\\:")
-    return Address(f"unix:{path}", endpoint=f"unix:{escaped}:mode=600:lockfile=0", local=True)
+    return Address(f"unix:{path}", endpoint=f"unix:{escape_endpoint(str(path))}:mode=600:lockfile=0", local=True)
 
 
 def clear_away(path: Path) -> None:

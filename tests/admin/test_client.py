@@ -87,6 +87,17 @@ def test_a_daemon_that_is_killed_while_it_answers_is_told_so(tmp_path: Path) -> 
         thread.join()
 
 
+def test_a_daemon_that_hangs_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that is stopped, which the kernel still connects to: netdctl waited for ever."""
+    monkeypatch.setattr("netd.admin.client.ANSWER_TIMEOUT", 0.1)
+    path = tmp_path / "netd.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        with pytest.raises(NoDaemon, match="the daemon does not answer"):
+            status_of(path)
+
+
 def test_an_answer_is_handed_on_and_ends_with_the_exit_status(tmp_path: Path) -> None:
     with answering(tmp_path, OK + b'{"out": "hello\\n"}\n{"err": "no"}\n{"later": 1, "exit": 3}\n') as path:
         assert status_of(path) == (3, ["hello\n", "no"])

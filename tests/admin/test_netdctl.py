@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from netd.admin.client import NoDaemon, find_socket
 from tests.netd_process import NETDCTL, Netd, running
 from tests.terminal import on_a_terminal
 from tests.waiting import eventually
@@ -306,6 +307,25 @@ def test_a_socket_in_the_working_directory_is_only_used_by_its_owner(tmp_path: P
         os.chown(found, 0, 0)
         done = subprocess.run([NETDCTL, "status"], capture_output=True, text=True, check=False, cwd=tmp_path, env={})
         assert "no daemon listens there any more" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_state_directory_of_somebody_else_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the directory of a daemon that another user runs."""
+    (tmp_path / "state").mkdir(mode=0o700)
+    (tmp_path / "state" / "netd.sock").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NETD_SOCKET", raising=False)
+    pid = os.fork()
+    if not pid:
+        os.setuid(65534)
+        try:
+            find_socket(None)
+        except NoDaemon:
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_the_environment_may_name_the_socket(asked: Ctl, tmp_path: Path) -> None:

@@ -180,6 +180,29 @@ def test_what_netd_keeps_is_for_its_own_user_alone(directory: Path) -> None:
         os.umask(before)
 
 
+def test_a_signal_to_reload_while_it_starts_does_not_end_it(directory: Path) -> None:
+    """To systemd that was an end as was asked for, after which it does not start anew."""
+    path = directory / "netd.toml"
+    os.mkfifo(path)
+    with subprocess.Popen([TWISTD, "-n", "netd", "-c", path], cwd=directory, stderr=subprocess.DEVNULL) as process:
+        with path.open("w") as config:  # it has got as far as to read this
+            process.send_signal(signal.SIGHUP)
+            process.send_signal(signal.SIGUSR1)
+            config.write("wrong")
+        assert process.wait(60) == 78
+
+
+def test_a_log_file_is_for_its_own_user_alone(directory: Path) -> None:
+    log = directory / "netd.log"
+    before = os.umask(0o022)
+    try:
+        netd = Netd(directory, PLAIN + '[daemon]\nstate_dir = "netd.toml"\n', command=(TWISTD, f"--logfile={log}"))
+        assert netd.wait() == 75
+    finally:
+        os.umask(before)
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_certificate_that_cannot_be_read_exits_75(directory: Path) -> None:
     netd = ended(directory, PLAIN + 'tls = { certificate = "none.pem", private_key = "none.key" }\n')
     assert netd.process.returncode == 75

@@ -4,6 +4,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,10 @@ def netd(directory: Path) -> Iterator[Netd]:
     [echo.mutual]
     listen = "127.0.0.1:0"
     tls = { certificate = "server.pem", private_key = "server.key", client_ca = "authority.pem" }
+    [cache.large]
+    listen_memcached = "127.0.0.1:0"
+    max_item_size = "16MiB"
+    tls = { certificate = "server.pem", private_key = "server.key" }
     """
     with running(directory, config) as netd:
         yield netd
@@ -199,3 +204,49 @@ def test_the_page_is_served_over_tls(directory: Path) -> None:
         while told.count(b"event: status") < 3:
             told += client.recv(65536)
         assert told.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+# --- clients that say by TLS that they have said all, and still hear
+
+
+def talk(netd: Netd, service: str, *, said: bytes, slow: bool = False) -> bytes:
+    """What is heard to the end of the connection by who says this and then, in the same packet, close_notify."""
+    with socket.create_connection(("127.0.0.1", netd.port(service)), timeout=60) as client:
+        tls = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
+        tls.set_connect_state()
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except SSL.WantReadError:
+                client.sendall(tls.bio_read(1 << 20))
+                tls.bio_write(client.recv(1 << 16))
+        tls.send(said)
+        tls.shutdown()
+        client.sendall(tls.bio_read(1 << 25))
+        if slow:
+            time.sleep(0.5)
+        heard = bytearray()
+        while data := client.recv(1 << 16):
+            tls.bio_write(data)
+            with suppress(SSL.WantReadError, SSL.ZeroReturnError):
+                while True:
+                    heard += tls.recv(1 << 16)
+        return bytes(heard)
+
+
+def test_what_was_asked_before_the_end_is_answered(netd: Netd) -> None:
+    """As `socat - OPENSSL:…` asks, at the end of its input."""
+    assert talk(netd, "echo.tls", said=b"hello") == b"hello"
+
+
+def test_a_connection_ends_though_its_client_did_not_read_when_it_said_that_it_was_done(
+    netd: Netd, directory: Path
+) -> None:
+    """What could not be sent at once kept it open for ever."""
+    value = b"x" * (8 << 20)
+    with connect(netd, directory, "cache.large") as client:
+        client.sendall(b"set k 0 0 %d\r\n%b\r\n" % (len(value), value))
+        assert client.recv(100) == b"STORED\r\n"
+    heard = talk(netd, "cache.large", said=b"get k\r\n", slow=True)
+    assert heard == b"VALUE k 0 %d\r\n%b\r\nEND\r\n" % (len(value), value)
