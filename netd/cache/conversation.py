@@ -229,8 +229,11 @@ class Conversation(Connection):
         return self._blocked
 
     def push(self, data: bytes) -> None:
-        """Send what was not asked for, such as a message of a subscription, behind what is owed."""
-        if self._turns:
+        """Send what was not asked for, such as a message of a subscription, behind what is owed.
+
+        In RESP3, where it begins with ">", it may come at any time: what is owed may be the reply to what blocks.
+        """
+        if self._turns and not data.startswith(b">"):
             turn = _Turn(self, _as_it_is, data, 1)
             turn.answers = ()
             self._wait(turn)

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 
 from netd.cache.batch import Found, Pairs, Results
 from netd.cache.conversation import Conversation
+from netd.cache.layout import value_of
 from netd.cache.redis import pack
 from netd.cache.redis_exchange import Done, Exchange
 from netd.cache.redis_names import KeyNames
@@ -171,8 +172,10 @@ class RedisDoor:
                 self._dispatch(*each)
 
     def _lost(self, _why: str) -> None:
-        """Redis or the network has ended it: transactions and subscriptions are gone, and so is the client."""
-        self._pinned = None
+        """Redis or the network has ended it: transactions and subscriptions are gone, and so is the client.
+
+        What the client has sent behind that is refused by what it had: the rest of a transaction must not be done.
+        """
         if not self._closed:
             self._connection.close()
 
@@ -207,7 +210,7 @@ class RedisDoor:
         table = self._store.commands.table
         if table.refused(words, allow_flush=self._store.settings.may_flush):
             raise Refused("this command is not allowed here", b"NOPERM")
-        sent, _ = self._store.commands.outgoing(name, words)
+        sent = self._store.commands.alone(name, words)
         if name in {b"MULTI", b"EXEC", b"DISCARD"}:
             self._queueing = name == b"MULTI"
         patient = table.blocks(name)
@@ -226,7 +229,7 @@ def _words(request: Request) -> list[bytes]:
     if isinstance(request, bytes):
         return [b"GET", request]
     key, kept = request  # type: ignore[misc]  # a Redis client's request is a key, a pair or a Command
-    return [b"SET", key, kept]
+    return [b"SET", key, value_of(kept)]
 
 
 def _settle(exchange: Exchange, place: int, answer: Answer, _: Any) -> None:
