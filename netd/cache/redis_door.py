@@ -18,7 +18,7 @@ from netd.cache.layout import value_of
 from netd.cache.redis import pack
 from netd.cache.redis_exchange import Done, Exchange
 from netd.cache.redis_names import KeyNames
-from netd.cache.redis_pinned import SUBSCRIBES, Pinned, PinnedPool, Unavailable
+from netd.cache.redis_pinned import PUSHED_MESSAGES, SUBSCRIBES, Pinned, PinnedPool, Unavailable
 from netd.cache.redis_plan import command
 from netd.cache.redis_session import RedisSession
 from netd.cache.redis_table import ALIKE
@@ -180,7 +180,8 @@ class RedisDoor:
             self._connection.close()
 
     def _push(self, data: bytes) -> None:
-        self._connection.push(data)
+        # In RESP3 messages may come at any time, and what is owed may be the reply to what blocks.
+        self._connection.push(data, at_once=data.startswith(PUSHED_MESSAGES))
         if self._connection.blocked and self._pinned is not None:
             self._pinned.transport.pauseProducing()
             self._pool.reactor.callLater(UNBLOCKED_AFTER, self._look_again)

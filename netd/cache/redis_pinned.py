@@ -30,6 +30,8 @@ _MESSAGES: Final = tuple(
     b"*%d\r\n$%d\r\n%b\r\n" % (count, len(kind), kind)
     for count, kind in ((3, b"message"), (4, b"pmessage"), (3, b"smessage"))
 )
+PUSHED_MESSAGES: Final = tuple(b">" + message[1:] for message in _MESSAGES)
+"""How messages begin in RESP3, where nothing else begins with this sign but what comes beside replies."""
 _SUBSCRIPTIONS: Final = tuple(
     b"*3\r\n$%d\r\n%b\r\n" % (len(kind), kind)
     for kind in (b"subscribe", b"psubscribe", b"ssubscribe", b"unsubscribe", b"punsubscribe", b"sunsubscribe")
