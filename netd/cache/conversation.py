@@ -229,7 +229,7 @@ class Conversation(Connection):
         return self._blocked
 
     def push(self, data: bytes, *, at_once: bool = False) -> None:
-        """Send what was not asked for, such as a message of a subscription, behind what is owed unless it is at once."""
+        """Send what was not asked for, such as a message of a subscription, behind what is owed if not at once."""
         if self._turns and not at_once:
             turn = _Turn(self, _as_it_is, data, 1)
             turn.answers = ()

@@ -7,6 +7,7 @@ then: the last that it sends on the shared link is a PING, whose reply it waits 
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
@@ -157,11 +158,7 @@ class RedisDoor:
                 pinned.release()
             return
         if pinned is None:
-            self.client.route()
-            problem = Problem(why.encode("utf-8", "replace"))
-            for requests, exchange, place in filter(None, waiting):
-                for at in range(len(requests)):
-                    exchange.settle(place + at, problem)
+            self._refuse(list(filter(None, waiting)), Problem(why.encode("utf-8", "replace")))
             return
         pinned.push, pinned.lost = self._push, self._lost
         self._pinned = pinned
@@ -170,6 +167,17 @@ class RedisDoor:
                 self.leave()
             else:
                 self._dispatch(*each)
+
+    def _refuse(self, waiting: list[tuple[list[Request], Exchange, int]], problem: Problem) -> None:
+        """There is none to be had. Who has begun a transaction is hung up on: the rest of it must not be done."""
+        transaction = any(map(_begins_transaction, chain.from_iterable(requests for requests, _, _ in waiting)))
+        self._waiting = [] if transaction else None
+        self.client.route()
+        for requests, exchange, place in waiting:
+            for at in range(len(requests)):
+                exchange.settle(place + at, problem)
+        if transaction:
+            self._connection.hang_up()
 
     def _lost(self, _why: str) -> None:
         """Redis or the network has ended it: transactions and subscriptions are gone, and so is the client.
@@ -222,6 +230,10 @@ class RedisDoor:
                 whole(names.bare(name, reply))
 
         pinned.ask(command(*sent), answer, patient=patient, subscribes=name in SUBSCRIBES)
+
+
+def _begins_transaction(request: Request) -> bool:
+    return isinstance(request, Command) and request.words[0].upper() == b"MULTI"
 
 
 def _words(request: Request) -> list[bytes]:

@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -237,6 +237,27 @@ def test_an_address_that_moves_on_to_another_redis_takes_what_tells_of_changes_a
             direct.ask("SET", "a", value)
             assert cache.until(lambda value=value: cache.redis.ask("GET a") == value) < TIMEOUT  # type: ignore[misc]
             cache.until(lambda: is_hit(cache, direct))
+
+
+def test_the_rest_of_a_transaction_for_which_there_is_no_connection_is_not_done(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    file = tmp_path / "store"
+    file.write_text(redis.url)
+    with reserve_port() as nobody, cache_of(tmp_path, f'store_file = "{file}"') as cache:
+        cache.until(cache.works)
+        file.write_text(f"redis://127.0.0.1:{nobody.getsockname()[1]}")  # new connections alone go there
+        client = RedisClient(cache.redis_port)
+        client.send(pack("MULTI") + b"".join(pack("SET", f"key{at}", at) for at in range(300)) + pack("EXEC"))
+        said = b""
+        with suppress(ConnectionError):
+            while received := client.socket.recv(1 << 16):
+                said += received
+        assert said.startswith(b"-ERR cannot connect to Redis")
+        assert all(line.startswith(b"-") for line in said.splitlines()), said
+        assert RedisClient(redis.port).ask("DBSIZE") == 1
+        assert isinstance(cache.redis.ask("EVAL return(1) 0"), Exception)
+        assert cache.works()
 
 
 def test_values_are_kept_once_redis_tracks_although_it_refused_to_at_first(tmp_path: Path) -> None:
