@@ -228,9 +228,9 @@ class Conversation(Connection):
         """Whether the client does not take what it is sent."""
         return self._blocked
 
-    def push(self, data: bytes) -> None:
-        """Send what was not asked for, such as a message of a subscription, behind what is owed."""
-        if self._turns:
+    def push(self, data: bytes, *, at_once: bool = False) -> None:
+        """Send what was not asked for, such as a message of a subscription, behind what is owed if not at once."""
+        if self._turns and not at_once:
             turn = _Turn(self, _as_it_is, data, 1)
             turn.answers = ()
             self._wait(turn)

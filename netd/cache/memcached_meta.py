@@ -190,7 +190,7 @@ def meta_get(words: Sequence[bytes]) -> tuple[Fetch, Form]:
         vivify = touch
     fetch = Fetch(
         key,
-        flags.wants,
+        flags.wants if touch is None else flags.wants | VALUE,  # a mere touch knows nothing of flags and marks
         touch,
         vivify,
         numbers.get("recache"),

@@ -12,7 +12,8 @@ Redis tells one listening link which keys others have changed; changes on the tr
   whose PTTL says that it is gone already (-2) is not stored;
 - *freshness*: hits are served for a second after the PING was sent that the listening link has last answered. A link
   that is silent for longer may hide an invalidation;
-- *a new pair of links* begins with an empty cache, and with what is under way poisoned: nobody tracked in between.
+- *a new pair of links* begins with an empty cache, and with what is under way poisoned: nobody tracked in between. Both
+  must lead to the same run of the same Redis (`run_id`), or the number of the one means somebody else to the other.
 
 That a connection never sees a value go back in time needs one rule more: commands that only read, but past this cache,
 count as touching, or a client could see with one the new value and then a hit with the old one.

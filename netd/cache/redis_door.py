@@ -7,6 +7,7 @@ then: the last that it sends on the shared link is a PING, whose reply it waits 
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
@@ -14,10 +15,11 @@ from twisted.logger import Logger
 
 from netd.cache.batch import Found, Pairs, Results
 from netd.cache.conversation import Conversation
+from netd.cache.layout import value_of
 from netd.cache.redis import pack
 from netd.cache.redis_exchange import Done, Exchange
 from netd.cache.redis_names import KeyNames
-from netd.cache.redis_pinned import SUBSCRIBES, Pinned, PinnedPool, Unavailable
+from netd.cache.redis_pinned import PUSHED_MESSAGES, SUBSCRIBES, Pinned, PinnedPool, Unavailable
 from netd.cache.redis_plan import command
 from netd.cache.redis_session import RedisSession
 from netd.cache.redis_table import ALIKE
@@ -156,11 +158,7 @@ class RedisDoor:
                 pinned.release()
             return
         if pinned is None:
-            self.client.route()
-            problem = Problem(why.encode("utf-8", "replace"))
-            for requests, exchange, place in filter(None, waiting):
-                for at in range(len(requests)):
-                    exchange.settle(place + at, problem)
+            self._refuse(list(filter(None, waiting)), Problem(why.encode("utf-8", "replace")))
             return
         pinned.push, pinned.lost = self._push, self._lost
         self._pinned = pinned
@@ -170,14 +168,28 @@ class RedisDoor:
             else:
                 self._dispatch(*each)
 
+    def _refuse(self, waiting: list[tuple[list[Request], Exchange, int]], problem: Problem) -> None:
+        """There is none to be had. Who has begun a transaction is hung up on: the rest of it must not be done."""
+        transaction = any(map(_begins_transaction, chain.from_iterable(requests for requests, _, _ in waiting)))
+        self._waiting = [] if transaction else None
+        self.client.route()
+        for requests, exchange, place in waiting:
+            for at in range(len(requests)):
+                exchange.settle(place + at, problem)
+        if transaction:
+            self._connection.hang_up()
+
     def _lost(self, _why: str) -> None:
-        """Redis or the network has ended it: transactions and subscriptions are gone, and so is the client."""
-        self._pinned = None
+        """Redis or the network has ended it: transactions and subscriptions are gone, and so is the client.
+
+        What the client has sent behind that is refused by what it had: the rest of a transaction must not be done.
+        """
         if not self._closed:
             self._connection.close()
 
     def _push(self, data: bytes) -> None:
-        self._connection.push(data)
+        # In RESP3 messages may come at any time, and what is owed may be the reply to what blocks.
+        self._connection.push(data, at_once=data.startswith(PUSHED_MESSAGES))
         if self._connection.blocked and self._pinned is not None:
             self._pinned.transport.pauseProducing()
             self._pool.reactor.callLater(UNBLOCKED_AFTER, self._look_again)
@@ -207,7 +219,7 @@ class RedisDoor:
         table = self._store.commands.table
         if table.refused(words, allow_flush=self._store.settings.may_flush):
             raise Refused("this command is not allowed here", b"NOPERM")
-        sent, _ = self._store.commands.outgoing(name, words)
+        sent = self._store.commands.alone(name, words)
         if name in {b"MULTI", b"EXEC", b"DISCARD"}:
             self._queueing = name == b"MULTI"
         patient = table.blocks(name)
@@ -220,13 +232,17 @@ class RedisDoor:
         pinned.ask(command(*sent), answer, patient=patient, subscribes=name in SUBSCRIBES)
 
 
+def _begins_transaction(request: Request) -> bool:
+    return isinstance(request, Command) and request.words[0].upper() == b"MULTI"
+
+
 def _words(request: Request) -> list[bytes]:
     if isinstance(request, Command):
         return request.words
     if isinstance(request, bytes):
         return [b"GET", request]
     key, kept = request  # type: ignore[misc]  # a Redis client's request is a key, a pair or a Command
-    return [b"SET", key, kept]
+    return [b"SET", key, value_of(kept)]
 
 
 def _settle(exchange: Exchange, place: int, answer: Answer, _: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from netd.cache.layout import MARK, keep, value_of
 from netd.cache.redis_names import KEY_FIRST
 from netd.cache.redis_plan import Plan, command, problem_or, run
+from netd.cache.redis_scripts import script
 from netd.cache.redis_table import Table
 from netd.cache.redis_words import FLUSHES, NOT_AN_INTEGER, TOO_LARGE, Refused
 from netd.cache.requests import ITEM_HEADER, OK, Answer, Problem, Reply, Status
@@ -57,11 +58,18 @@ class CommandPlans:
         sent, keys = self.outgoing(name, words)
         data = command(*sent)
         if name in _BY_SCRIPT and keys:
-            return self._by_script(name, words, keys)
+            return self._by_script(name, words, keys, _same)
         if name in _COUNTING and keys:
             return Plan(data, 1, lambda replies: self._counted(name, words, keys, replies[0]), keys)
         take = self._take(name)
         return Plan(data, 1, lambda replies: problem_or(take, replies[0]), keys)
+
+    def alone(self, name: bytes, words: list[bytes]) -> list[bytes]:
+        """The words as Redis gets them where no second step can follow, as in a transaction; raises Refused."""
+        sent, keys = self.outgoing(name, words)
+        if name in _BY_SCRIPT and keys:
+            return [b"EVAL", script("string").text, b"1", sent[1], name, *sent[2:]]
+        return sent
 
     def outgoing(self, name: bytes, words: list[bytes]) -> tuple[list[bytes], list[bytes]]:
         """The words as Redis gets them, and the keys among them as the client named them; raises Refused."""
@@ -87,10 +95,10 @@ class CommandPlans:
     def _with_pattern(self, name: bytes, words: list[bytes]) -> list[bytes]:
         if name == b"KEYS":
             return [words[0], *(escape(self._prefix) + pattern for pattern in words[1:])]
-        for at in range(2, len(words) - 1, 2):
-            if words[at].upper() == b"MATCH":
-                return [*words[: at + 1], escape(self._prefix) + words[at + 1], *words[at + 2 :]]
-        return [*words, b"MATCH", escape(self._prefix) + b"*"]
+        patterns = [at + 1 for at in range(2, len(words) - 1, 2) if words[at].upper() == b"MATCH"]
+        for at in patterns:  # of several Redis takes the last
+            words[at] = escape(self._prefix) + words[at]
+        return words if patterns else [*words, b"MATCH", escape(self._prefix) + b"*"]
 
     # --- replies
 
@@ -119,15 +127,17 @@ class CommandPlans:
 
     # --- strings with a header
 
-    def _by_script(self, name: bytes, words: list[bytes], keys: Sequence[bytes]) -> Plan:
-        plan = run("string", self._prefix + words[1], [name, *words[2:]], _same)
+    def _by_script(
+        self, name: bytes, words: list[bytes], keys: Sequence[bytes], take: Callable[[Reply], Answer]
+    ) -> Plan:
+        plan = run("string", self._prefix + words[1], [name, *words[2:]], take)
         plan.keys = keys
         return plan
 
     def _counted(self, name: bytes, words: list[bytes], keys: Sequence[bytes], reply: Reply) -> "Answer | Plan":
-        if isinstance(reply, Problem) and reply.text in _NOT_NUMBERS:
-            return self._by_script(name, words, keys)
-        return reply
+        if not isinstance(reply, Problem) or reply.text not in _NOT_NUMBERS:
+            return reply
+        return self._by_script(name, words, keys, lambda counted: reply if counted is None else counted)
 
 
 def escape(text: bytes) -> bytes:

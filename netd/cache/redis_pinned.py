@@ -30,6 +30,8 @@ _MESSAGES: Final = tuple(
     b"*%d\r\n$%d\r\n%b\r\n" % (count, len(kind), kind)
     for count, kind in ((3, b"message"), (4, b"pmessage"), (3, b"smessage"))
 )
+PUSHED_MESSAGES: Final = tuple(b">" + message[1:] for message in _MESSAGES)
+"""How messages begin in RESP3, where nothing else begins with this sign but what comes beside replies."""
 _SUBSCRIPTIONS: Final = tuple(
     b"*3\r\n$%d\r\n%b\r\n" % (len(kind), kind)
     for kind in (b"subscribe", b"psubscribe", b"ssubscribe", b"unsubscribe", b"punsubscribe", b"sunsubscribe")
@@ -50,6 +52,8 @@ class Pinned(Protocol):
         self._pool = pool
         self._replies = RawReplies()
         self._asked: deque[tuple[Answers, bool, bool]] = deque()
+        self._subscribed = False
+        self._resets = 0
         self._late: IDelayedCall | None = None
 
     def ask(self, data: bytes, answer: Answers, *, patient: bool = False, subscribes: bool = False) -> None:
@@ -61,6 +65,17 @@ class Pinned(Protocol):
         if len(self._asked) == 1:
             self._hurry()
         self.transport.write(data)
+
+    def reset(self, answer: Answers) -> None:
+        """Have transactions and subscriptions forgotten; messages that are on their way still are for nobody."""
+        self._resets += 1
+
+        def forgotten(reply: Raw | Problem) -> None:
+            self._resets -= 1
+            self._subscribed = False
+            answer(reply)
+
+        self.ask(pack(b"RESET"), forgotten)
 
     def _hurry(self) -> None:
         """Give the command that is to be answered next its time."""
@@ -78,7 +93,8 @@ class Pinned(Protocol):
         try:
             for reply in self._replies.feed(data):
                 if self._is_pushed(reply):
-                    self.push(reply)
+                    if not self._resets:
+                        self.push(reply)
                 else:
                     answer, _, _ = self._asked.popleft()
                     self._hurry()
@@ -87,11 +103,15 @@ class Pinned(Protocol):
             self.end(str(error))
 
     def _is_pushed(self, reply: bytes) -> bool:
+        subscribes = bool(self._asked) and self._asked[0][2]
+        if (subscribes or self._subscribed) and reply.startswith(_SUBSCRIPTIONS):
+            self._subscribed = not reply.endswith(b"\r\n:0\r\n")
         if not self._asked:
             return True
-        if reply.startswith((b">", *_SUBSCRIPTIONS)) and self._asked[0][2]:
+        if subscribes and reply.startswith((b">", *_SUBSCRIPTIONS)):
             return False  # the answer to a SUBSCRIBE
-        return reply.startswith(b">") or (self.version == 2 and reply.startswith(_MESSAGES))  # noqa: PLR2004 - RESP2
+        # In RESP2 only who has subscribed can tell a message from an array that begins with this word.
+        return reply.startswith(b">") or (self._subscribed and reply.startswith(_MESSAGES))
 
     def end(self, why: str) -> None:
         """Let go of the connection; what was asked is answered with a Problem."""
@@ -117,9 +137,9 @@ class Pinned(Protocol):
             self.end("released")
         else:
             self.lost = _nobody
-            self.ask(pack(b"RESET"), self._reset)
+            self.reset(self._released)
 
-    def _reset(self, reply: Raw | Problem) -> None:
+    def _released(self, reply: Raw | Problem) -> None:
         if isinstance(reply, Raw) and reply.data == b"+RESET\r\n":
             self.version = 2
             self.push = _nobody
@@ -184,7 +204,8 @@ class PinnedPool:
 
         try:
             pinned.version = 2
-            for words in ((b"RESET",), *self._greetings(pinned, 2)):
+            pinned.reset(check)
+            for words in self._greetings(pinned, 2):
                 pinned.ask(pack(*words), check)
         except Unavailable as error:
             pinned.end(str(error))

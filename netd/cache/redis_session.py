@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 NOAUTH = Problem(b"Authentication required.", b"NOAUTH")
 _PINNED_TOO: Final = frozenset({"PING", "ECHO"})
 """What a connection of the client's own answers better: in a transaction, in a subscription."""
+_SWITCHES: Final = frozenset({"HELLO", "RESET"})
+"""They change in which protocol is answered: what was asked before them comes first."""
 _FORWARD: Final = Status(b"forwarded")
 
 
@@ -164,8 +166,8 @@ class RedisSession:
         again = self._pins = False
         for place, request in islice(enumerate(batch.requests), batch.at, None):
             batch.at = place + 1
-            if forwarded and isinstance(request, Command) and upper(request.words[0]) == "RESET":
-                batch.at = place  # what was asked before it comes first
+            if forwarded and isinstance(request, Command) and upper(request.words[0]) in _SWITCHES:
+                batch.at = place
                 again = True
                 break
             answer = self._answer(request)

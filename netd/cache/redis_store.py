@@ -4,6 +4,7 @@ Every batch that arrives in a turn of the reactor leaves with the others in one 
 is the order in which they were asked, whoever asked: so a client that wrote reads what it wrote.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import time
@@ -41,6 +42,10 @@ _log = Logger()
 
 INVALIDATE = b"__redis__:invalidate"
 """The channel on which Redis tells which keys have changed."""
+INFO = (b"INFO", b"server")
+"""What tells one Redis from another, by its `run_id`."""
+TRACKING_AGAIN = 2.0
+"""Seconds before another try when Redis does not track, as it was too slow to say so or is two at the moment."""
 START_STEP = 0.01
 """Seconds between two looks whether Redis has been reached, while starting."""
 
@@ -60,10 +65,12 @@ class RedisStore:
         self._port = RedisPort(LogIn(settings.users, reactor), reactor.seconds)
         self._listener: Listener | None = None
         self._listener_id = 0
+        self._asked_run = self._heard_run = b""
+        self._tracking_again: IDelayedCall | None = None
         self._flushing: IDelayedCall | None = None
         greetings: list[Greeting] = [
             ([(b"SCRIPT", b"LOAD", script(name).text) for name in NAMES], lambda _: ""),
-            ([(b"COMMAND",)], self._learn),
+            ([(b"COMMAND",), INFO], self._learn),
         ]
         self.upstream = Upstream(
             settings.store, settings.timeout, reactor, greetings=greetings, changed=self._links_changed, service=key
@@ -75,7 +82,7 @@ class RedisStore:
                 settings.store,
                 settings.timeout,
                 reactor,
-                greetings=[([(b"CLIENT", b"ID")], self._learn_id), ([(b"SUBSCRIBE", INVALIDATE)], _subscribed)],
+                greetings=[([(b"CLIENT", b"ID"), INFO], self._learn_id), ([(b"SUBSCRIBE", INVALIDATE)], _subscribed)],
                 changed=self._links_changed,
                 service=key,
                 heard=self._invalidated,
@@ -96,6 +103,7 @@ class RedisStore:
     async def stop(self) -> None:
         """Disconnect, and forget everything: after a reload the garbage collector may not look at it for long."""
         self._forget_flush()
+        self._forget_tracking_again()
         self._port.login.stop()
         self._pool.stop()
         await self.upstream.stop()
@@ -146,17 +154,18 @@ class RedisStore:
     # --- the two links
 
     def _learn(self, replies: Replies) -> str:
-        described = replies[0]
+        described, info = replies
         if isinstance(described, Problem):
             return f"Redis refuses COMMAND: {described.text.decode('utf-8', 'replace')}"
+        self._asked_run = _run_of(info)
         self.commands.table = Table(described)  # type: ignore[arg-type]  # an array
         return ""
 
     def _learn_id(self, replies: Replies) -> str:
-        number = replies[0]
+        number, info = replies
         if not isinstance(number, int):
             return f"Redis refuses CLIENT ID: {number!r}"
-        self._listener_id = number
+        self._listener_id, self._heard_run = number, _run_of(info)
         return ""
 
     def _links_changed(self) -> None:
@@ -165,8 +174,12 @@ class RedisStore:
         if near is None or listener is None:
             return
         near.end()
+        self._forget_tracking_again()
         listening = listener.link
         if link is None or listening is None:
+            return
+        if self._asked_run != self._heard_run:  # the address has moved on: there the number may be another client's
+            self._track_again(partial(listening.cut, "it leads to another Redis than the one for requests"))
             return
         words = [b"CLIENT", b"TRACKING", b"ON", b"REDIRECT", b"%d" % self._listener_id, b"BCAST", b"NOLOOP"]
         if self.prefix:
@@ -176,8 +189,21 @@ class RedisStore:
 
     def _tracked(self, link: Link, listening: Link, replies: Replies) -> None:
         current = self._listener.link if self._listener is not None else None
-        if self.near is not None and link is self.upstream.link and listening is current and replies[1] == b"OK":
+        if self.near is None or link is not self.upstream.link or listening is not current:
+            return
+        if replies[1] == b"OK":
             self.near.begin()
+        else:
+            self._track_again(self._links_changed)
+
+    def _track_again(self, try_: Callable[[], None]) -> None:
+        self._forget_tracking_again()
+        self._tracking_again = self._reactor.callLater(TRACKING_AGAIN, try_)
+
+    def _forget_tracking_again(self) -> None:
+        if self._tracking_again is not None and self._tracking_again.active():
+            self._tracking_again.cancel()
+        self._tracking_again = None
 
     def _invalidated(self, message: Reply) -> None:
         if self.near is None:
@@ -473,6 +499,12 @@ def _filled(near: Near, fill: Fill, replies: Replies) -> None:
 
 def _first(exchange: Exchange, place: int, replies: Replies) -> None:
     exchange.settle(place, replies[0])
+
+
+def _run_of(info: Reply) -> bytes:
+    """Which run of which Redis INFO is about; nothing where it does not say."""
+    found = re.search(rb"run_id:(\w+)", info) if isinstance(info, bytes) else None
+    return found[1] if found else b""
 
 
 def _subscribed(replies: Replies) -> str:

@@ -122,6 +122,8 @@ class Table:
             return [1, *(at + 1 for at in range(2, count - 1) if words[at].upper() in options)]
         known = self._known.get(name)
         if known is None or not known.first:
+            if known is not None and "movablekeys" in known.flags:  # of a newer Redis, or a module
+                raise Refused("where this command has its keys is not known here", b"NOPERM")
             return []
         last = known.last if known.last >= 0 else count + known.last
         return [at for at in range(known.first, last + 1, known.step or 1) if at < count]

@@ -47,7 +47,7 @@ HIDDEN = "…"
 """What an audit has in the place of what is private."""
 
 Finished = Callable[[Caller, str, Sequence[str], int], object]
-"""Told (caller, verb, words behind it, status) when a verb has ended: for the audit. Nothing private is in the words."""
+"""Told (caller, verb, words behind it, status) when a verb has ended, for the audit. Nothing private is in it."""
 
 _log = Logger()
 

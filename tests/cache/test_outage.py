@@ -1,9 +1,10 @@
 """Redis goes away, in every way there is: an error in the client's own words, in time, and back without a restart."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -87,6 +88,13 @@ def cache(request: pytest.FixtureRequest, redis: RedisServer, netd: Netd) -> Cac
     cache = Cache(netd, request.param)
     cache.until(cache.works)
     return cache
+
+
+def is_hit(cache: Cache, direct: RedisClient) -> bool:
+    """Whether a value is kept that was just read."""
+    cache.redis.ask("GET a")
+    before = gets_of(direct)
+    return cache.redis.ask("GET a") is not None and gets_of(direct) == before
 
 
 def fails(cache: Cache) -> float:
@@ -206,6 +214,60 @@ def test_another_redis_in_its_place_is_used_and_the_old_values_forgotten(cache: 
     cache.until(lambda: cache.redis.ask("PTTL a") == -2)
     assert cache.redis.ask("GET a") is None
     assert cache.works()
+
+
+def test_an_address_that_moves_on_to_another_redis_takes_what_tells_of_changes_along(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    """The link for requests goes there first; and there the number of the one for changes is somebody else's."""
+    file = tmp_path / "store"
+    file.write_text(redis.url)
+    with RedisServer() as other, cache_of(tmp_path, f'store_file = "{file}"') as cache:
+        cache.until(cache.works)
+        listing = RedisClient(redis.port).ask("CLIENT LIST TYPE pubsub")
+        number = max(map(int, re.findall(rb"id=(\d+)", listing)))  # type: ignore[call-overload]  # bytes
+        strangers = [RedisClient(other.port)]
+        while int(str(strangers[-1].ask("CLIENT ID"))) < number:
+            strangers.append(RedisClient(other.port))
+        file.write_text(other.url)
+        RedisClient(redis.port).ask("CLIENT KILL TYPE normal")
+        cache.until(lambda: cache.redis.ask("PTTL a") == -2)
+        direct = RedisClient(other.port)
+        for value in (b"one", b"two"):
+            direct.ask("SET", "a", value)
+            assert cache.until(lambda value=value: cache.redis.ask("GET a") == value) < TIMEOUT  # type: ignore[misc]
+            cache.until(lambda: is_hit(cache, direct))
+
+
+def test_the_rest_of_a_transaction_for_which_there_is_no_connection_is_not_done(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    file = tmp_path / "store"
+    file.write_text(redis.url)
+    with reserve_port() as nobody, cache_of(tmp_path, f'store_file = "{file}"') as cache:
+        cache.until(cache.works)
+        file.write_text(f"redis://127.0.0.1:{nobody.getsockname()[1]}")  # new connections alone go there
+        client = RedisClient(cache.redis_port)
+        client.send(pack("MULTI") + b"".join(pack("SET", f"key{at}", at) for at in range(300)) + pack("EXEC"))
+        said = b""
+        with suppress(ConnectionError):
+            while received := client.socket.recv(1 << 16):
+                said += received
+        assert said.startswith(b"-ERR cannot connect to Redis")
+        assert all(line.startswith(b"-") for line in said.splitlines()), said
+        assert RedisClient(redis.port).ask("DBSIZE") == 1
+        assert isinstance(cache.redis.ask("EVAL return(1) 0"), Exception)
+        assert cache.works()
+
+
+def test_values_are_kept_once_redis_tracks_although_it_refused_to_at_first(tmp_path: Path) -> None:
+    with RedisServer() as redis, closing(RedisClient(redis.port)) as direct:
+        direct.ask("ACL SETUSER default -client|tracking")
+        with cache_of(tmp_path, f'store = "{redis.url}"') as cache:
+            cache.until(cache.works)
+            assert not is_hit(cache, direct)
+            direct.ask("ACL SETUSER default +client|tracking")
+            cache.until(lambda: is_hit(cache, direct))
 
 
 def test_what_is_no_redis_is_told_so(tmp_path: Path) -> None:

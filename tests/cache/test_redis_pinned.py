@@ -1,5 +1,6 @@
 """Redis clients before a real Redis that need a connection of their own, and get one."""
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -93,6 +94,38 @@ def test_scripts_run_and_read_values_without_their_header(client: RedisClient, n
     assert client.ask("EVAL", "return {KEYS[1], redis.call('GET', KEYS[1])}", 1, "a") == [b"a", b"hello"]
 
 
+@pytest.mark.parametrize("ask", ["one by one", "in a transaction"])
+def test_a_value_with_flags_is_read_and_changed_without_its_header(client: RedisClient, netd: Netd, ask: str) -> None:
+    memcached = RedisClient(netd.port("cache.main"))
+    memcached.send(b"set a 7 0 5\r\nhello\r\n")
+    assert memcached.socket.recv(100) == b"STORED\r\n"
+    client.ask("EVAL", "return 1", 0)
+    asked = ["STRLEN a", "GETRANGE a 0 3", "SETRANGE a 0 J", "APPEND a !"]
+    said = client.ask_all("MULTI", *asked, "EXEC")[-1] if ask == "in a transaction" else client.ask_all(*asked)
+    assert said == [5, b"hell", 5, 6]
+    memcached.send(b"get a\r\n")
+    assert memcached.socket.recv(100) == b"VALUE a 7 6\r\nJello!\r\nEND\r\n"
+
+
+def test_a_value_that_looks_like_one_with_a_header_is_read_as_it_was_written(client: RedisClient) -> None:
+    value = keep(b"hello", 7)
+    client.ask("EVAL", "return 1", 0)
+    client.ask("SET", "a", value)
+    assert client.ask("GET a") == value
+
+
+@pytest.mark.parametrize("kind", ["message", "pmessage"])
+def test_an_array_that_looks_like_a_message_is_the_answer_to_who_asked(client: RedisClient, kind: str) -> None:
+    array = [kind.encode(), b"a", b"b", b"c"][: 4 if kind == "pmessage" else 3]
+    client.ask("RPUSH", "list", *array)
+    assert client.ask("EVAL", "return redis.call('LRANGE', KEYS[1], 0, -1)", 1, "list") == array
+    assert client.ask_all("LRANGE list 0 -1", "GET x") == [array, None]
+    client.ask_all("SUBSCRIBE one", "UNSUBSCRIBE one")
+    assert client.ask_all("LRANGE list 0 -1", "GET x") == [array, None]
+    client.ask_all("SUBSCRIBE one", "RESET")
+    assert client.ask_all("LRANGE list 0 -1", "GET x") == [array, None]
+
+
 def test_a_blocked_client_waits_for_longer_than_the_timeout_and_holds_nobody_up(client: RedisClient, port: int) -> None:
     other = RedisClient(port)
     client.send(pack("BLPOP", "list", 0))
@@ -114,6 +147,41 @@ def test_messages_reach_who_has_subscribed(client: RedisClient, port: int, versi
     client.send(pack("UNSUBSCRIBE"))
     assert sorted(client.read()[1:2] + client.read()[1:2]) == [b"one", b"two"]  # type: ignore[index]  # lists
     assert client.ask("GET x") is None
+
+
+def test_messages_reach_a_client_of_resp3_that_is_blocked(client: RedisClient, port: int) -> None:
+    client.ask_all("HELLO 3", "SUBSCRIBE one")
+    client.send(pack("BLPOP", "list", 0))
+    time.sleep(0.1)
+    assert RedisClient(port).ask("PUBLISH one hello") == 1
+    assert client.read() == [b"message", b"one", b"hello"]
+    RedisClient(port).ask("RPUSH list v")
+    assert client.read() == [b"list", b"v"]
+
+
+def test_a_message_that_was_on_its_way_when_its_reader_said_reset_is_no_reply(
+    client: RedisClient, server: RedisServer
+) -> None:
+    client.ask_all("SUBSCRIBE one", "PING")
+    other = RedisClient(server.port)
+    other.ask("PING")
+    server.pause()
+    other.send(pack("PUBLISH", "one", "late"))
+    time.sleep(0.1)
+    assert client.ask("RESET") == b"RESET"
+    server.resume()
+    assert other.read() == 1
+    assert client.ask_all("GET x", "SUBSCRIBE one") == [None, [b"subscribe", b"one", 1]]
+    other.ask("PUBLISH one hello")
+    assert client.read() == [b"message", b"one", b"hello"]
+
+
+def test_what_was_asked_before_another_protocol_is_answered_in_the_one_before(client: RedisClient) -> None:
+    client.ask("HSET h a 1")
+    client.send(pack("HGETALL", "h") + pack("HELLO", 3) + pack("HGETALL", "h"))
+    assert client.read() == [b"a", b"1"]
+    assert isinstance(client.read(), dict)
+    assert client.read() == {b"a": b"1"}
 
 
 def test_resp3_types_are_what_redis_makes_them(client: RedisClient) -> None:
@@ -269,6 +337,26 @@ def test_a_client_whose_own_connection_is_lost_is_hung_up_on(client: RedisClient
     RedisClient(server.port).ask("CLIENT KILL TYPE pubsub")
     with pytest.raises((EOFError, ConnectionError)):
         client.read()
+
+
+def test_the_rest_of_a_transaction_whose_connection_is_lost_is_not_done(
+    client: RedisClient, server: RedisServer
+) -> None:
+    client.ask_all("EVAL return(1) 0", "MULTI")
+    direct = RedisClient(server.port)
+    [number] = re.findall(rb"(?m)^id=(\d+).* multi=0 ", direct.ask("CLIENT LIST"))  # type: ignore[call-overload]  # bytes
+    server.pause()
+    direct.send(pack("CLIENT", "KILL", "ID", number))
+    client.send(b"".join(pack("SET", f"key{at}", at) for at in range(300)) + pack("EXEC"))
+    time.sleep(0.2)
+    server.resume()
+    assert direct.read() == 1
+    said = b""
+    with suppress(ConnectionError):
+        while received := client.socket.recv(1 << 16):
+            said += received
+    assert all(line.startswith(b"-") for line in said.splitlines()), said
+    assert direct.ask("DBSIZE") == 0
 
 
 @pytest.mark.parametrize("protocol", [2, 3])

@@ -225,6 +225,21 @@ def test_counting_has_64_bits(cache: Cache, value: str, command: str, after: str
     assert cache.memcached(f"set a 0 0 {len(value)}\n{value}\n{command}\n") == f"STORED\n{after}\n"
 
 
+def test_a_meta_get_that_touches_tells_flags_and_who_has_won(cache: Cache) -> None:
+    assert cache.memcached("set a 7 100 1\n1\nmg a T100 f\n") == "STORED\nHD f7\n"
+    assert cache.memcached("md a I\nmg a T100\nmg a T100 f\n") == "HD\nHD X W\nHD f7 Z X\n"
+
+
+@pytest.mark.parametrize(("behind", "left"), [("SET a 100", b"100"), ("DEL a", None)])
+def test_counting_where_there_are_flags_does_not_undo_what_was_asked_behind_it(
+    cache: Cache, behind: str, left: bytes | None
+) -> None:
+    cache.memcached("set a 7 0 1\n5\n")
+    assert cache.redis.ask_all("INCR a", "INCRBY a 2") == [6, 8]
+    assert isinstance(cache.redis.ask_all("INCR a", behind)[0], Exception)
+    assert cache.redis.ask("GET a") == left
+
+
 def test_a_negative_exptime_is_stored_and_gone(cache: Cache) -> None:
     assert cache.memcached("set a 0 0 1\n1\nset a 0 -1 1\n2\nget a\n") == "STORED\nSTORED\nEND\n"
     assert cache.memcached("set a 0 0 1\n1\ngat -1 a\nget a\n") == "STORED\nVALUE a 0 1\n1\nEND\nEND\n"
@@ -424,6 +439,11 @@ def test_scan_shows_keys_as_clients_name_them(cache: Cache) -> None:
     cache.redis.ask("MSET a1 1 a2 1 b 1")
     found = cache.redis.ask("SCAN 0 MATCH a[12] COUNT 100")
     assert found in ([b"0", [b"a1", b"a2"]], [b"0", [b"a2", b"a1"]])
+
+
+def test_of_several_patterns_scan_takes_the_last_within_the_prefix(cache: Cache) -> None:
+    cache.redis.ask("MSET a1 1 b 1")
+    assert cache.redis.ask("SCAN 0 MATCH x MATCH a? COUNT 100") == [b"0", [b"a1"]]
 
 
 def test_a_value_over_the_limit_is_refused(cache: Cache) -> None:
