@@ -49,6 +49,7 @@ HEARTBEAT = 0.25
 """Seconds between two PINGs on a link that listens."""
 MOST_BYTES = 64 << 20
 """Bytes of requests that may wait on a link: half a second of a gigabit network."""
+BUSY = b"Redis is too slow: too much waits for it already"
 HELD = 1 << 20
 """Bytes that one turn's batches may have together to leave in one write: more than sixty clients' large values."""
 BATCH_COST = 512
@@ -172,7 +173,7 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # has no annotation
         """
         size = len(data) + BATCH_COST
         if self._bytes > MOST_BYTES:
-            busy = [Problem(b"Redis is too slow: too much waits for it already")] * count
+            busy = [Problem(BUSY)] * count
             self.factory.reactor.callLater(0, done, busy)
             return
         self._bytes += size

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from netd.cache.batch import Found, Pairs, Results
 from netd.cache.conversation import Conversation
 from netd.cache.layout import value_of
-from netd.cache.redis import pack
+from netd.cache.redis import BUSY, pack
 from netd.cache.redis_exchange import Done, Exchange
 from netd.cache.redis_names import KeyNames
 from netd.cache.redis_pinned import PUSHED_MESSAGES, SUBSCRIBES, Pinned, PinnedPool, Unavailable
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 UNBLOCKED_AFTER = 0.05
 """Seconds between two looks whether a client takes messages again."""
+
+_TRANSACTIONS: Final = frozenset({b"MULTI", b"EXEC", b"DISCARD"})
 
 _WRONG: Final = pack(b"GET")
 """Asked in place of what is refused: a command that is wrong, so that a transaction comes to nothing, as in Redis."""
@@ -219,8 +221,10 @@ class RedisDoor:
         table = self._store.commands.table
         if table.refused(words, allow_flush=self._store.settings.may_flush):
             raise Refused("this command is not allowed here", b"NOPERM")
+        if self._pool.crowded and name not in _TRANSACTIONS:
+            raise Refused(BUSY.decode())
         sent = self._store.commands.alone(name, words)
-        if name in {b"MULTI", b"EXEC", b"DISCARD"}:
+        if name in _TRANSACTIONS:
             self._queueing = name == b"MULTI"
         patient = table.blocks(name)
         if (names := self._names) is not None:

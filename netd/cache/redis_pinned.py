@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from netd.cache.redis import Upstream, endpoint_of, pack
+from netd.cache.redis import BATCH_COST, MOST_BYTES, Upstream, endpoint_of, pack
 from netd.cache.redis_raw import NotRedis, RawReplies
 from netd.cache.requests import Problem
 from netd.cache.resp import Raw
@@ -51,7 +51,7 @@ class Pinned(Protocol):
         self.gone = ""
         self._pool = pool
         self._replies = RawReplies()
-        self._asked: deque[tuple[Answers, bool, bool]] = deque()
+        self._asked: deque[tuple[Answers, bool, bool, int]] = deque()
         self._subscribed = False
         self._resets = 0
         self._late: IDelayedCall | None = None
@@ -61,7 +61,9 @@ class Pinned(Protocol):
         if self.gone:
             self._pool.reactor.callLater(0, answer, Problem(self.gone.encode()))
             return
-        self._asked.append((answer, patient, subscribes))
+        size = len(data) + BATCH_COST
+        self._pool.waiting += size
+        self._asked.append((answer, patient, subscribes, size))
         if len(self._asked) == 1:
             self._hurry()
         self.transport.write(data)
@@ -96,7 +98,8 @@ class Pinned(Protocol):
                     if not self._resets:
                         self.push(reply)
                 else:
-                    answer, _, _ = self._asked.popleft()
+                    answer, _, _, size = self._asked.popleft()
+                    self._pool.waiting -= size
                     self._hurry()
                     answer(Raw(reply))
         except NotRedis as error:
@@ -123,7 +126,8 @@ class Pinned(Protocol):
         self._asked.clear()
         self._hurry()
         self._pool.ended(self)
-        for answer, _, _ in asked:
+        self._pool.waiting -= sum(size for _, _, _, size in asked)
+        for answer, _, _, _ in asked:
             answer(Problem(why.encode("utf-8", "replace")))
         self.lost(why)
 
@@ -166,6 +170,8 @@ class PinnedPool:
         self.upstream = upstream
         self.reactor = upstream.reactor
         self.idle: list[Pinned] = []
+        self.waiting = 0
+        """Bytes of requests that wait on all of them."""
         self._all: set[Pinned] = set()
         self._opening = 0
 
@@ -173,6 +179,11 @@ class PinnedPool:
     def room(self) -> bool:
         """Whether one more may be idle."""
         return len(self.idle) < MOST_IDLE
+
+    @property
+    def crowded(self) -> bool:
+        """Whether Redis has as much to do as may wait for it."""
+        return self.waiting > MOST_BYTES
 
     def __len__(self) -> int:
         """How many there are, those included that wait for a client."""

@@ -332,6 +332,30 @@ def test_a_transaction_with_something_refused_comes_to_nothing(client: RedisClie
     assert said[5] == 0
 
 
+def test_what_waits_for_a_redis_that_has_stopped_is_bounded(tmp_path: Path) -> None:
+    """The transaction of somebody else comes to nothing, rather than be done in part."""
+    with RedisServer() as server, running(tmp_path, CONFIG.format(url=server.url).replace('"1s"', '"60s"')) as netd:
+        port = netd.port("cache.main", 1)
+        first, second, small = RedisClient(port), RedisClient(port), RedisClient(port)
+        for client in first, second, small:
+            client.ask_all("MULTI", "DISCARD", *["PING"] * 500)  # small replies let a client ask more at once
+        server.pause()
+        for number in range(50):
+            first.send(pack("SET", f"first{number}", "x" * 1_000_000))
+            second.send(pack("SET", f"second{number}", "x" * 1_000_000))
+        time.sleep(0.5)
+        small.send(pack("MULTI") + pack("SET", "small", 1) + pack("EXEC"))
+        time.sleep(0.5)
+        server.resume()
+        said = [str(client.read()) for client in (first, second) for _ in range(50)]
+        assert 60 < said.count("b'OK'") < 70
+        assert sum("too much waits" in each for each in said) == 100 - said.count("b'OK'")
+        assert small.read() == b"OK"
+        assert "too much waits" in str(small.read())
+        assert "EXECABORT" in str(small.read())
+        assert small.ask_all("SET small 2", "GET small") == [b"OK", b"2"]
+
+
 def test_a_client_whose_own_connection_is_lost_is_hung_up_on(client: RedisClient, server: RedisServer) -> None:
     client.ask("SUBSCRIBE one")
     RedisClient(server.port).ask("CLIENT KILL TYPE pubsub")
