@@ -149,7 +149,9 @@ class Spool:
         self._full = False
         self._over = False
         self._closing = False
-        self._idle: list[Deferred[None]] = []
+        self._next_told: list[Deferred[None]] = []
+        """Who waits for the next commit, and who for the one that is under way."""
+        self._now_told: list[Deferred[None]] = []
 
     # --- whether there is room
 
@@ -189,7 +191,7 @@ class Spool:
     async def close(self) -> None:
         """Commit what waits, if that can be, and close the file."""
         self._closing = True
-        if not self._failure:
+        while not self._failure and (self._gathering or self._committing):
             await self.flushed()
         if self._timer is not None:
             self._timer.cancel()
@@ -203,10 +205,13 @@ class Spool:
         waiting: Deferred[None] = Deferred()
         if not (self._gathering or self._committing):
             waiting.callback(None)
-        else:
-            self._idle.append(waiting)
+            return waiting
+        if self._gathering:
+            self._next_told.append(waiting)
             self._due = self._clock.seconds()
             self._schedule()
+        else:  # nothing is due: a time in the past would keep what comes later from being it
+            self._now_told.append(waiting)
         return waiting
 
     def _call(self, work: Callable[[], T]) -> "Deferred[T]":
@@ -274,6 +279,8 @@ class Spool:
         self._committing_size += self._gathering_size
         self._gathering = []
         self._gathering_size = 0
+        self._now_told += self._next_told
+        self._next_told = []
         if self._failure:
             portions = list(_portions(self._committing) if self._full else [self._committing])
             call: Callable[[], int | None] = partial(_recover, self._file, portions, self._written, full=self._full)
@@ -295,6 +302,7 @@ class Spool:
             _log.info("the spool {path} is written again", path=str(self.path))
             self._failure = ""
             self._full = False
+        told, self._now_told = self._now_told, []
         for change, _ in done:
             self._tell(change)
         self._check_limit()
@@ -306,6 +314,8 @@ class Spool:
             )
         else:
             self._next()
+        for waiting in told:
+            waiting.callback(None)
 
     def _tell(self, change: Change) -> None:
         """Say that a change is on disk; who cannot bear to hear it must not keep the others from hearing it."""
@@ -321,10 +331,6 @@ class Spool:
     def _next(self) -> None:
         if self._gathering:
             self._schedule()
-        else:
-            idle, self._idle = self._idle, []
-            for waiting in idle:
-                waiting.callback(None)
 
     def _failed(self, failure: Failure) -> None:
         """Nothing is known of what was to be written: write it again, from the beginning."""
@@ -345,8 +351,9 @@ class Spool:
             for change, _ in written:
                 self._tell(change)
         if self._closing:
-            idle, self._idle = self._idle, []
-            for waiting in idle:
+            told = self._now_told + self._next_told
+            self._now_told, self._next_told = [], []
+            for waiting in told:
                 waiting.callback(None)
             return
         if self._timer is not None:

@@ -53,6 +53,37 @@ def test_lines_that_arrive_during_a_commit_share_the_next_one(bench: Bench) -> N
     assert one.rows() == 2
 
 
+def test_who_asks_whether_all_is_committed_during_a_commit_stops_no_later_one(bench: Bench) -> None:
+    """As `bridge dead list` does: from then on nothing was committed, and nothing answered."""
+    one = bench()
+    one.send(b"a")
+    one.turn()
+    asked: list[object] = []
+    one.spool.flushed().addCallback(asked.append)
+    assert asked == []
+    one.thread.run()
+    assert asked == [None]
+    one.send(b"b")
+    one.turn()
+    one.thread.run()
+    assert one.client.done == [1, 2]
+
+
+def test_who_asks_whether_all_is_committed_does_not_wait_for_what_comes_later(bench: Bench) -> None:
+    one = bench()
+    one.send(b"a")
+    one.turn()
+    one.send(b"b")
+    asked: list[object] = []
+    one.spool.flushed().addCallback(asked.append)
+    one.thread.run()
+    assert asked == []
+    one.turn()
+    one.send(b"c")
+    one.thread.run()
+    assert asked == [None]
+
+
 def test_messages_go_out_in_order_and_are_released_once_confirmed(bench: Bench) -> None:
     one = bench()
     one.send(b"a", b"b", b"c")

@@ -90,6 +90,10 @@ class Crashes(RuleBasedStateMachine):
         if outcome is Outcome.CONFIRMED:
             self.confirmed |= {body for _, body in settled}
 
+    @rule()
+    def somebody_asks_whether_all_is_committed(self) -> None:
+        self.bench.spool.flushed()
+
     @precondition(lambda self: self.bench.wire.ready)
     @rule()
     def the_broker_goes_away(self) -> None:
