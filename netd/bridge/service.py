@@ -172,7 +172,7 @@ class BridgeService(Service):
 
     def _add_lane(self, lane: Lane) -> Lane:
         self.lanes.append(lane)
-        if self.paused or self._drained:
+        if self._holds:
             lane.pause()
         if self.broker is not None:
             lane.open(self.broker)
@@ -264,10 +264,15 @@ class BridgeService(Service):
         self.paused = paused
         self._hold()
 
+    @property
+    def _holds(self) -> bool:
+        """Whether lanes wait, as an operator or a drain has them wait."""
+        return self.paused or self._drained
+
     def _hold(self) -> None:
-        """Lanes wait as long as an operator or a drain has them wait."""
+        """Have them wait, or go on."""
         for lane in self.lanes:
-            if self.paused or self._drained:
+            if self._holds:
                 lane.pause()
             else:
                 lane.resume()

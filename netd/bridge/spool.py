@@ -149,9 +149,10 @@ class Spool:
         self._full = False
         self._over = False
         self._closing = False
-        self._next_told: list[Deferred[None]] = []
-        """Who waits for the next commit, and who for the one that is under way."""
         self._now_told: list[Deferred[None]] = []
+        """Who waits for the commit that is under way."""
+        self._next_told: list[Deferred[None]] = []
+        """Who waits for the next one."""
 
     # --- whether there is room
 
