@@ -48,8 +48,8 @@ class Tmux:
         command = ["tmux", "-u", "-S", str(self._socket), *words]
         return subprocess.run(command, check=True, capture_output=True, text=True, env=environ).stdout
 
-    def start(self, command: str) -> None:
-        self.resize(80)
+    def start(self, command: str, height: int = 24) -> None:
+        self.resize(80, height)
         self._run("respawn-pane", "-k", command)
 
     def type(self, *keys: str) -> None:
@@ -167,7 +167,7 @@ def test_a_paste_waits_for_enter(terminal: Tmux, prompt: str) -> None:
     terminal.see_somewhere("ops (admin) from 127.0.0.1:")
 
 
-def test_watch_pager_and_question(netd: Netd, terminal: Tmux, prompt: str) -> None:
+def test_watch_and_a_question(netd: Netd, terminal: Tmux, prompt: str) -> None:
     terminal.type("watch connections plain -n 1", "Enter")
     terminal.see("nobody is connected")
     with socket.create_connection(("127.0.0.1", netd.port("echo.plain"))) as client:
@@ -181,7 +181,12 @@ def test_watch_pager_and_question(netd: Netd, terminal: Tmux, prompt: str) -> No
         terminal.see(f"closed {row.split()[0]}", f"{prompt}#")
         client.settimeout(TIMEOUT)
         assert client.recv(1) == b""
-    terminal.resize(80, 12)
+
+
+def test_a_long_answer_stops_at_the_end_of_a_low_terminal(netd: Netd, terminal: Tmux, prompt: str) -> None:
+    # Begun low: ssh may send what is typed after a resize before the resize.
+    terminal.start(ssh(netd), height=12)
+    terminal.see(f"{prompt}#")
     terminal.type("help connections", "Enter")
     terminal.see_somewhere("q: quit")
     terminal.type("q")
