@@ -75,6 +75,8 @@ class Daemon(MultiService):
         self._starting: Deferred[None] | None = None
         self._draining: Deferred[None] | None = None
         self._stopping: Deferred[None] | None = None
+        self._ending: list[Deferred[None]] = []
+        """Of services that a reload has taken out, and that are drained but have not stopped yet."""
         self._log = log
         self._busy = ""
         self._last_reload = ""
@@ -205,11 +207,14 @@ class Daemon(MultiService):
                     await fresh[-1].prepare()
             except CannotStart as error:
                 reasons.append(f"{new.path}: {error}")
+            except Exception as error:  # noqa: BLE001 - whatever one raises, what has been prepared is given back
+                _log.failure("unexpected error while preparing", service=config.key)
+                reasons.append(f"{config.key}: unexpected error: {error or type(error).__name__}; the log has more")
         if self._draining is not None or self._stopping is not None:
             reasons.append("the daemon is stopping")
         if reasons:
             for service in fresh:
-                await service.stop()
+                await self._end(service)
             await self.runtime.ports.close_unserved()
             raise CannotReload(reasons)
         self._commit(new, difference, fresh, commits)
@@ -239,7 +244,20 @@ class Daemon(MultiService):
         service.draining = True
         await self._drain([service])
         if self._stopping is None:
-            await cast("Awaitable[object]", service.disownServiceParent())
+            ended: Deferred[None] = Deferred()
+            self._ending.append(ended)
+            try:
+                await cast("Awaitable[object]", service.disownServiceParent())
+            finally:
+                self._ending.remove(ended)
+                ended.callback(None)
+
+    async def _end(self, service: Service) -> None:
+        """Stop one; that it fails to must not keep the others open."""
+        try:
+            await (service.stopService() if service.running else service.stop())
+        except Exception:  # noqa: BLE001 - whatever it raises
+            _log.failure("stopping failed", service=service.key)
 
     @contextmanager
     def _alone(self, what: str) -> Iterator[None]:
@@ -368,9 +386,8 @@ class Daemon(MultiService):
         backwards = list(self)
         backwards.reverse()
         for service in sorted(backwards, key=lambda each: (each.for_operators, each.lasting)):
-            try:
-                await (service.stopService() if service.running else service.stop())
-            except Exception:  # noqa: BLE001 - one service that fails to stop must not keep the others open
-                _log.failure("stopping failed", service=service.key)
+            await self._end(service)
+        for ended in tuple(self._ending):
+            await ended
         await self.runtime.ports.close_unserved()
         _log.info("stopped")

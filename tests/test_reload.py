@@ -122,6 +122,28 @@ def test_a_service_that_still_goes_when_the_next_reload_comes_is_stopped_all_the
     assert [service.key for service in following.daemon] == ["echo.one", "admin"]
 
 
+def test_the_daemon_waits_for_a_service_that_was_removed_and_has_not_stopped_yet(
+    following: Following, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a bridge that writes to its spool."""
+    following.reload(ONE + TWO)
+    (removed,) = (service for service in following.daemon if service.key == "echo.two")
+    written: Deferred[None] = Deferred()
+    stop = removed.stop
+
+    async def stop_slowly() -> None:
+        await written
+        await stop()
+
+    monkeypatch.setattr(removed, "stop", stop_slowly)
+    following.reload(ONE)
+    following.daemon.request_stop("SIGTERM")
+    following.network.pump([0.2, 0.2])
+    assert following.left == []
+    written.callback(None)
+    assert following.left == [None]
+
+
 def test_a_service_that_is_removed_finishes_what_is_in_flight(following: Following) -> None:
     following.reload(ONE + TWO)
     client = following.client(1002)
@@ -159,6 +181,25 @@ def test_a_port_that_cannot_be_opened_changes_nothing_and_closes_what_was_opened
     first, second = following.client(1001), following.client(1001)
     assert first.send(b"1") + second.send(b"2") == b"12"
     assert [service.key for service in following.daemon] == ["echo.one", "admin"]
+
+
+def test_a_service_that_fails_in_an_unexpected_way_changes_nothing_and_closes_what_was_opened(
+    following: Following, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = following.daemon.runtime.ports.open
+
+    async def fail(service: str, key: str, address: Any) -> object:
+        if address.port == 1003:
+            raise RuntimeError("no idea")
+        return await opened(service, key, address)
+
+    monkeypatch.setattr(following.daemon.runtime.ports, "open", fail)
+    with capturedLogs() as events:
+        reasons = following.refusal(ONE + TWO + '[echo.three]\nlisten = "127.0.0.1:1003"\n')
+    assert reasons == ["echo.three: unexpected error: no idea; the log has more"]
+    (failure,) = (event["log_failure"] for event in events if "log_failure" in event)
+    failure.trap(RuntimeError)
+    assert following.open_ports == [1001]
 
 
 def test_an_address_that_overlaps_an_open_one_needs_a_restart(following: Following) -> None:
