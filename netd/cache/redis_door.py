@@ -19,9 +19,10 @@ from netd.cache.layout import value_of
 from netd.cache.redis import BUSY, pack
 from netd.cache.redis_exchange import Done, Exchange
 from netd.cache.redis_names import KeyNames
+from netd.cache.redis_own import OWN_COMMANDS
 from netd.cache.redis_pinned import PUSHED_MESSAGES, SUBSCRIBES, Pinned, PinnedPool, Unavailable
 from netd.cache.redis_plan import command
-from netd.cache.redis_session import RedisSession
+from netd.cache.redis_session import PINNED_TOO, RedisSession
 from netd.cache.redis_table import ALIKE
 from netd.cache.redis_words import Refused
 from netd.cache.requests import Answer, Command, Problem, Request
@@ -34,6 +35,8 @@ UNBLOCKED_AFTER = 0.05
 """Seconds between two looks whether a client takes messages again."""
 
 _TRANSACTIONS: Final = frozenset({b"MULTI", b"EXEC", b"DISCARD"})
+_UNQUEUED: Final = frozenset(name.encode() for name in OWN_COMMANDS.keys() - PINNED_TOO)
+"""What a session answers itself; in a transaction it cannot."""
 
 _WRONG: Final = pack(b"GET")
 """Asked in place of what is refused: a command that is wrong, so that a transaction comes to nothing, as in Redis."""
@@ -44,7 +47,7 @@ _log = Logger()
 class RedisDoor:
     """The session of one Redis client, behind its `RedisSession`."""
 
-    __slots__ = ("_closed", "_connection", "_names", "_pinned", "_pool", "_queueing", "_store", "_waiting", "client")
+    __slots__ = ("_closed", "_connection", "_names", "_pinned", "_pool", "_store", "_waiting", "client")
 
     client: RedisSession
 
@@ -53,8 +56,6 @@ class RedisDoor:
         self._pool = pool
         self._connection = connection
         self._names = KeyNames(store.prefix) if store.prefix else None
-        self._queueing = False
-        """Whether a transaction is open, in which whatever is asked is queued and answered by EXEC."""
         self._pinned: Pinned | None = None
         self._waiting: list[tuple[list[Request], Exchange, int] | None] | None = None
         """What is asked while it is being connected; None stands for RESET."""
@@ -117,7 +118,6 @@ class RedisDoor:
         if self._waiting is not None:
             self._waiting.append(None)
         elif self._pinned is not None:
-            self._queueing = False
             self._pool.renew(self._pinned)
 
     def needs(self, request: Request) -> bool:
@@ -208,7 +208,7 @@ class RedisDoor:
 
     def _ask(self, pinned: Pinned, requests: list[Request], exchange: Exchange, place: int) -> None:
         for at, request in enumerate(requests, place):
-            if pinned.version != self.client.version and not self._queueing:
+            if pinned.version != self.client.version:
                 pinned.version = self.client.version
                 pinned.ask(pack(b"HELLO", b"%d" % pinned.version), _ignored)
             try:
@@ -221,11 +221,11 @@ class RedisDoor:
         table = self._store.commands.table
         if table.refused(words, allow_flush=self._store.settings.may_flush):
             raise Refused("this command is not allowed here", b"NOPERM")
+        if name in _UNQUEUED:
+            raise Refused("this command cannot be queued here: ask it outside of the transaction")
         if self._pool.crowded and name not in _TRANSACTIONS:
             raise Refused(BUSY.decode())
         sent = self._store.commands.alone(name, words)
-        if name in _TRANSACTIONS:
-            self._queueing = name == b"MULTI"
         patient = table.blocks(name)
         if (names := self._names) is not None:
             whole = answer

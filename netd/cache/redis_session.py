@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from netd.cache.conversation import Conversation
 
 NOAUTH = Problem(b"Authentication required.", b"NOAUTH")
-_PINNED_TOO: Final = frozenset({"PING", "ECHO"})
+PINNED_TOO: Final = frozenset({"PING", "ECHO"})
 """What a connection of the client's own answers better: in a transaction, in a subscription."""
+_TRANSACTION: Final = {"MULTI": True, "EXEC": False, "DISCARD": False, "RESET": False}
+"""Whether what comes behind it is queued."""
 _SWITCHES: Final = frozenset({"HELLO", "RESET"})
 """They change in which protocol is answered: what was asked before them comes first."""
 _FORWARD: Final = Status(b"forwarded")
@@ -90,6 +92,7 @@ class RedisSession:
         "_requests",
         "_shared",
         "_store",
+        "_transaction",
         "_wrong",
         "connection",
         "last_command",
@@ -118,6 +121,8 @@ class RedisSession:
         self._requests = requests
         self._shared = self._store = store
         self._pins = False
+        self._transaction = False
+        """Whether the client is within a MULTI, where netd's own answer would come instead of the QUEUED it expects."""
         self._wrong = 0
         self._checking: deque[tuple[list[Request], Callable[[Sequence[Answer]], None]]] | None = None
         self.log_out()
@@ -269,10 +274,8 @@ class RedisSession:
         if not self.logged_in and name not in {"AUTH", "HELLO", "RESET"}:
             return NOAUTH
         own = OWN.get(name)
-        if self.own_connection is not None:
-            self._pins = self._pins or self.own_connection.pinned or self.own_connection.needs(request)
-            if self._pins and name in _PINNED_TOO:
-                return _FORWARD
+        if self.own_connection is not None and self._goes_there(request, name, self.own_connection):
+            return _FORWARD
         try:
             if own is None:
                 answers = self.port.answers.get(name)
@@ -283,3 +286,10 @@ class RedisSession:
             return answer(self, words)
         except Refused as refused:
             return refused.problem
+
+    def _goes_there(self, request: Command, name: str, own_connection: OwnConnection) -> bool:
+        """Whether what a session answers itself goes to the client's own connection: to be answered, or refused."""
+        self._pins = self._pins or own_connection.pinned or own_connection.needs(request)
+        if len(request.words) == 1:
+            self._transaction = _TRANSACTION.get(name, self._transaction)
+        return self._transaction or (self._pins and name in PINNED_TOO)

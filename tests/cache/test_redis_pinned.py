@@ -293,16 +293,6 @@ def test_a_transaction_within_one_is_refused_and_the_outer_one_goes_on(netd: Net
 
 
 @pytest.mark.usefixtures("port")
-def test_another_protocol_in_a_transaction_waits_for_its_end(netd: Netd) -> None:
-    client = RedisClient(netd.port("cache.prefixed"))
-    client.ask_all("RPUSH l a b", "HSET h f v", "MULTI", "HGETALL h")
-    client.ask("HELLO 3")
-    client.ask("LMPOP 1 l LEFT")
-    assert client.ask("EXEC") == [[b"f", b"v"], [b"l", [b"a"]]]
-    assert client.ask("HGETALL h") == {b"f": b"v"}
-
-
-@pytest.mark.usefixtures("port")
 def test_a_value_that_looks_like_one_with_a_header_is_whole_beside_keys(netd: Netd) -> None:
     client = RedisClient(netd.port("cache.prefixed"))
     value = keep(b"value", 7)
@@ -332,6 +322,17 @@ def test_a_transaction_with_something_refused_comes_to_nothing(client: RedisClie
     assert [said[1], str(said[2]).split()[0], said[3]] == [b"QUEUED", "NOPERM", b"QUEUED"]
     assert str(said[4]).startswith("EXECABORT")
     assert said[5] == 0
+
+
+@pytest.mark.parametrize("own", ["SELECT 0", "CLIENT ID", "AUTH x", "HELLO 3"])
+def test_what_netd_answers_itself_is_no_part_of_a_transaction(client: RedisClient, own: str) -> None:
+    """The client expects QUEUED, and a reply of its own in that of EXEC."""
+    said = client.ask_all("MULTI", "SET a 1", own, "EXEC", "EXISTS a", "SELECT 0", "CLIENT GETNAME")
+    assert str(said[2]) == "ERR this command cannot be queued here: ask it outside of the transaction"
+    assert str(said[3]).startswith("EXECABORT")
+    assert said[4:] == [0, b"OK", None]
+    assert client.ask_all("MULTI", "RESET", "SELECT 0") == [b"OK", b"RESET", b"OK"]
+    assert client.ask_all("MULTI", "DISCARD", "SELECT 0") == [b"OK", b"OK", b"OK"]
 
 
 def received(directory: Path) -> int:
