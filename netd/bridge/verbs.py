@@ -352,7 +352,8 @@ class BridgeResume(Command):
     async def run(self, arguments: Mapping[str, Any], context: Context) -> Answer:
         bridge = one_bridge(arguments, context)
         bridge.pause(False)
-        return Answer({"paused": False}, [f"{bridge.key} publishes"])
+        drained = f" once its drain is over: resume {bridge.key}" if bridge.draining else ""
+        return Answer({"paused": False}, [f"{bridge.key} publishes{drained}"])
 
 
 class BridgeTap(Command):

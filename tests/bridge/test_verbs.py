@@ -152,8 +152,9 @@ def test_a_drain_and_an_operator_hold_each_by_itself(served: Served) -> None:
     run(served, "bridge pause")
     served.wait_for(Deferred.fromCoroutine(served.service.resume()))
     assert {lane.paused for lane in served.service.lanes} == {True}
+    served.service.draining = True
     served.wait_for(Deferred.fromCoroutine(served.service.drain()))
-    run(served, "bridge resume")
+    assert run(served, "bridge resume") == "bridge.main publishes once its drain is over: resume bridge.main\n"
     assert {lane.paused for lane in served.service.lanes} == {True}
     served.wait_for(Deferred.fromCoroutine(served.service.resume()))
     assert {lane.paused for lane in served.service.lanes} == {False}
