@@ -218,7 +218,7 @@ def _is_secret(info: FieldInfo) -> bool:
 class Settings(BaseModel):
     """A table of the configuration: unknown keys are errors, values never change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     @classmethod
     def secret_names(cls) -> list[str]:
